@@ -1,0 +1,49 @@
+# Everything sets itself up: Python 3.11 or newer, git and make are enough.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: help demo test test-all lint docs bench clean
+help:
+	@echo "make demo      run a small study, minutes, no network; ends with its tables and report"
+	@echo "make test      the tests, under ten minutes on two cores"
+	@echo "make test-all  the slow ones too (real data from STUDY_DATA_DIR)"
+	@echo "make lint      formatting, types, law of imports"
+	@echo "make docs      docs/cli.md again, from the command's own help"
+	@echo "make bench     timings against named baselines, into results/benchmarks"
+	@echo "make clean     remove the environment and the demo's results"
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $(PYTHON) is older than Python 3.11: name a newer one with PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/study run quick
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# pythae serves as a baseline alone: it lies outside the environment, without its dependencies.
+.venv/bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ pythae==0.1.2 imageio==2.38.1
+
+docs: $(READY)
+	$(BIN)/python -m docs.commands
+
+bench: .venv/bench
+	PYTHONPATH=.venv/bench $(BIN)/python -m benchmarks.run
+
+clean:
+	rm -rf .venv results/quick

@@ -1,0 +1,142 @@
+"""Encoder, decoder and discriminators (paper, Fig 2; S1 to S4 Tables are not in its text).
+
+Shapes: B images, C channels, H rows, W columns; G Gaussian and K categorical dimensions, D = G + K; F features.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from aae.config import LatentConfig, NetworkConfig
+
+
+class Whitening(nn.Module):
+    """A linear change of coordinates of the Gaussian part, and its exact inverse.
+
+    It starts as the identity. Nothing here is trained: `set_statistics` places it, and because the decoder
+    undoes it, placing it changes no reconstruction and no gradient of the reconstruction error.
+    """
+
+    mean: Tensor
+    matrix: Tensor
+    inverse: Tensor
+
+    def __init__(self, gaussian: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(gaussian))
+        self.register_buffer("matrix", torch.eye(gaussian))
+        self.register_buffer("inverse", torch.eye(gaussian))
+
+    def set_statistics(self, mean_G: Tensor, covariance_GG: Tensor, *, floor: float) -> None:
+        """Make vectors of this mean and covariance white by the symmetric root (ZCA).
+
+        Directions with less than `floor` of the largest variance are divided by the floor's root instead, which
+        bounds how much the gradient of a step is magnified, and how much rounding is.
+        """
+        variance_G, basis_GG = torch.linalg.eigh(covariance_GG.double())
+        root_G = variance_G.clamp(min=max(floor * variance_G[-1].item(), 1e-12)).sqrt()
+        self.mean.copy_(mean_G)
+        self.matrix.copy_((basis_GG / root_G) @ basis_GG.T)
+        self.inverse.copy_((basis_GG * root_G) @ basis_GG.T)
+
+    def forward(self, u_BG: Tensor) -> Tensor:
+        return (u_BG - self.mean) @ self.matrix
+
+    def undo(self, z_BG: Tensor) -> Tensor:
+        return z_BG @ self.inverse + self.mean
+
+
+class Encoder(nn.Module):
+    """Images in [0, 1] -> the masked form: the Gaussian part, then the categorical part after its softmax."""
+
+    def __init__(self, latent: LatentConfig, network: NetworkConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise((network.channels, *network.widths)):
+            layers.append(nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1))
+            layers += [nn.BatchNorm2d(outputs)] if network.batch_norm else []
+            layers.append(nn.LeakyReLU(0.2))
+        self.features = nn.Sequential(*layers, nn.Flatten())
+        features = torch.Size(network.feature_shape).numel()
+        self.gaussian_head = nn.Linear(features, latent.gaussian)
+        self.categorical_head = nn.Linear(features, latent.categorical) if latent.categorical else None
+        normalise = bool(network.normalise_latent)
+        self.gaussian_norm = nn.BatchNorm1d(latent.gaussian, affine=False) if normalise else nn.Identity()
+        self.categorical_norm = (
+            nn.BatchNorm1d(latent.categorical, affine=False) if normalise and latent.categorical else nn.Identity()
+        )
+        self.logit_scale = network.logit_scale if normalise else 1.0
+        self.whitening = Whitening(latent.gaussian)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        h_BF = self.features(x_BCHW)
+        z_BG = self.whitening(self.gaussian_norm(self.gaussian_head(h_BF)))
+        if self.categorical_head is None:
+            return z_BG
+        logits_BK = self.categorical_norm(self.categorical_head(h_BF)) * self.logit_scale
+        return torch.cat((z_BG, logits_BK.softmax(dim=1)), dim=1)
+
+
+class Decoder(nn.Module):
+    """The masked form -> images; outputs are not limited to [0, 1]. It holds the inverse of the whitening."""
+
+    def __init__(self, latent: LatentConfig, network: NetworkConfig) -> None:
+        super().__init__()
+        self.gaussian = latent.gaussian
+        self.whitening = Whitening(latent.gaussian)
+        shape = network.feature_shape
+        features = torch.Size(shape).numel()
+        layers: list[nn.Module] = [nn.Linear(latent.length, features)]
+        layers += [nn.BatchNorm1d(features)] if network.batch_norm else []
+        layers += [nn.LeakyReLU(0.2), nn.Unflatten(1, shape)]
+        widths = (*reversed(network.widths), network.channels)
+        for depth, (inputs, outputs) in enumerate(pairwise(widths), start=1):
+            layers.append(nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1))
+            if depth < len(network.widths):
+                layers += [nn.BatchNorm2d(outputs)] if network.batch_norm else []
+                layers.append(nn.LeakyReLU(0.2))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z_BD: Tensor) -> Tensor:
+        u_BG = self.whitening.undo(z_BD[:, : self.gaussian])
+        return self.layers(torch.cat((u_BG, z_BD[:, self.gaussian :]), dim=1))
+
+
+class Discriminator(nn.Module):
+    """Vectors -> one logit each: positive for a sample of the prior, negative for an encoded image."""
+
+    def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for a, b in pairwise((inputs, *widths)):
+            layers += [nn.Linear(a, b), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+
+    def forward(self, z_BD: Tensor) -> Tensor:
+        return self.layers(z_BD).squeeze(1)
+
+
+class Autoencoder(nn.Module):
+    """The four networks of one instance, initialised from the global random state of torch."""
+
+    def __init__(self, latent: LatentConfig, network: NetworkConfig) -> None:
+        super().__init__()
+        self.latent = latent
+        self.encoder = Encoder(latent, network)
+        self.decoder = Decoder(latent, network)
+        self.gaussian_discriminator = Discriminator(latent.gaussian, network.discriminator_widths)
+        self.categorical_discriminator = (
+            Discriminator(latent.categorical, network.discriminator_widths) if latent.categorical else None
+        )
+
+    def set_whitening(self, mean_G: Tensor, covariance_GG: Tensor, *, floor: float) -> None:
+        """Place the whitening of encoder and decoder together."""
+        self.encoder.whitening.set_statistics(mean_G, covariance_GG, floor=floor)
+        self.decoder.whitening.load_state_dict(self.encoder.whitening.state_dict())
+
+    def discriminator_parameters(self) -> list[nn.Parameter]:
+        parts = [self.gaussian_discriminator, self.categorical_discriminator]
+        return [p for part in parts if part is not None for p in part.parameters()]

@@ -1,0 +1,296 @@
+"""Adversarial training (paper, section "Adversarial training"): one step, and epochs of steps.
+
+Shapes: N images, B images of a batch, C channels, H rows, W columns; D latent dimensions, G of them Gaussian.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from aae.config import AutoencoderConfig
+from aae.masking import mask, unmask_tensor
+from aae.networks import Autoencoder
+from aae.priors import diagnose, sample_categorical, sample_gaussian
+
+Images = NDArray[np.uint8]
+
+#: The losses of a step, in the order in which it returns them.
+LOSSES = ("reconstruction_loss", "generating_loss", "gaussian_discriminator_loss", "categorical_discriminator_loss")
+
+#: The whitening is estimated on this many training images at most: between epochs, and after the last one.
+WHITENING_IMAGES = (20_000, 100_000)
+
+#: Variances below this share of the largest are not made white: between epochs, and after the last one. Variances of
+#: the latent span six orders of magnitude, so the first leaves half of 384 directions as they are; but gradients pass
+#: through the map, and it keeps them from being magnified more than a hundredfold over the largest direction's.
+WHITENING_FLOOR = (1e-4, 1e-8)
+
+
+class DivergedError(ArithmeticError):
+    """A loss is no longer a finite number."""
+
+
+# --- the step ----------------------------------------------------------------------------------------------------
+
+
+def two_phase_step(state: TrainingState, x_BCHW: Tensor, draw: Callable[[int], tuple[Tensor, Tensor]]) -> Tensor:
+    """Take the paper's step on a batch; return its `LOSSES`.
+
+    The order is the algorithm. Reconstruction: encoder and decoder rebuild the images. Regularisation: the
+    discriminators learn to tell samples of the priors from encoded images, detached, so that no gradient returns
+    to the encoder; then the encoder alone moves so that they take its output for samples.
+    """
+    nets, weight = state.nets, state.config.training.adversarial_weight
+    reconstruction = functional.mse_loss(nets.decoder(nets.encoder(x_BCHW)), x_BCHW)
+    _descend(reconstruction, state.autoencoder_adam)
+    if not weight:
+        return torch.stack((reconstruction.detach(), *x_BCHW.new_zeros(3)))
+
+    z_BD = nets.encoder(x_BCHW)
+    judged = _discriminator_losses(nets, z_BD.detach(), draw(len(x_BCHW)))
+    _descend(judged.sum(), state.discriminator_adam)
+
+    generating = _generating_loss(nets, z_BD)
+    _descend(weight * generating, state.generator_adam)
+    return torch.cat((reconstruction.detach()[None], generating.detach()[None], judged.detach()))
+
+
+def one_pass_step(state: TrainingState, x_BCHW: Tensor, draw: Callable[[int], tuple[Tensor, Tensor]]) -> Tensor:
+    """Take both phases with one pass through the encoder; return the `LOSSES`.
+
+    The autoencoder moves first, on the sum of the reconstruction error and the weighted generating loss; the
+    discriminators move second, on the same encoded images, detached.
+    """
+    nets, weight = state.nets, state.config.training.adversarial_weight
+    z_BD = nets.encoder(x_BCHW)
+    reconstruction = functional.mse_loss(nets.decoder(z_BD), x_BCHW)
+    if not weight:
+        _descend(reconstruction, state.autoencoder_adam)
+        return torch.stack((reconstruction.detach(), *x_BCHW.new_zeros(3)))
+    generating = _generating_loss(nets, z_BD)
+    _descend(reconstruction + weight * generating, state.autoencoder_adam)
+    judged = _discriminator_losses(nets, z_BD.detach(), draw(len(x_BCHW)))
+    _descend(judged.sum(), state.discriminator_adam)
+    return torch.cat((reconstruction.detach()[None], generating.detach()[None], judged.detach()))
+
+
+def _descend(loss: Tensor, adam: torch.optim.Adam) -> None:
+    """Move the parameters of one optimiser; the others' keep no gradient of this loss."""
+    parameters = [p for group in adam.param_groups for p in group["params"]]
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    adam.step()
+
+
+def _generating_loss(nets: Autoencoder, z_BD: Tensor) -> Tensor:
+    """Binary cross-entropy of encoded images labelled as real, summed over the two discriminators."""
+    gaussian = nets.latent.gaussian
+    loss = functional.softplus(-nets.gaussian_discriminator(z_BD[:, :gaussian])).mean()
+    if nets.categorical_discriminator is not None:
+        loss = loss + functional.softplus(-nets.categorical_discriminator(z_BD[:, gaussian:])).mean()
+    return loss
+
+
+def _discriminator_losses(nets: Autoencoder, z_BD: Tensor, samples: tuple[Tensor, Tensor]) -> Tensor:
+    """Binary cross-entropy of samples labelled real and encoded images labelled fake: Gaussian, categorical."""
+    gaussian = nets.latent.gaussian
+    losses = []
+    for discriminator, fake, real in (
+        (nets.gaussian_discriminator, z_BD[:, :gaussian], samples[0]),
+        (nets.categorical_discriminator, z_BD[:, gaussian:], samples[1]),
+    ):
+        if discriminator is None:
+            losses.append(z_BD.new_zeros(()))
+            continue
+        logits = discriminator(torch.cat((real, fake)))
+        losses.append(
+            (functional.softplus(-logits[: len(real)]).mean() + functional.softplus(logits[len(real) :]).mean()) / 2
+        )
+    return torch.stack(losses)
+
+
+# --- the state ---------------------------------------------------------------------------------------------------
+
+
+class TrainingState:
+    """Networks and optimisers of one autoencoder in training: all that a checkpoint must hold.
+
+    Weights are initialised from `seed`; epoch e draws its order and its samples from `(seed, e)`, so an interrupted
+    training goes on at an epoch boundary with the numbers it would have had.
+    """
+
+    def __init__(self, config: AutoencoderConfig, seed: int, device: str | torch.device = "cpu") -> None:
+        self.config, self.seed, self.device, self.epoch = config, seed, torch.device(device), 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            nets = Autoencoder(config.latent, config.network)
+        self.nets = nets.to(self.device).to(memory_format=torch.channels_last)
+        encoder, decoder = list(nets.encoder.parameters()), list(nets.decoder.parameters())
+        self.autoencoder_adam = self._adam(encoder + decoder)
+        self.discriminator_adam = self._adam(nets.discriminator_parameters())
+        # An Adam of its own makes the regularisation phase as strong as the other whatever its weight: that is
+        # the paper's recipe, and why it collapses. Sharing the moments is what gives the weight a meaning.
+        separate = config.training.recipe == "paper"
+        self.generator_adam = self._adam(encoder) if separate else self.autoencoder_adam
+
+    def _adam(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Adam:
+        training = self.config.training
+        return torch.optim.Adam(parameters, lr=training.learning_rate, betas=training.betas, fused=True)
+
+    @property
+    def adams(self) -> dict[str, torch.optim.Adam]:
+        named = {"autoencoder": self.autoencoder_adam, "discriminator": self.discriminator_adam}
+        return named if self.generator_adam is self.autoencoder_adam else named | {"generator": self.generator_adam}
+
+    def set_learning_rate(self, rate: float) -> None:
+        for adam in self.adams.values():
+            for group in adam.param_groups:
+                group["lr"] = rate
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that training changes, by name, on the CPU."""
+        named = {f"nets.{key}": value for key, value in self.nets.state_dict().items()}
+        for name, adam in self.adams.items():
+            for index, moments in adam.state_dict()["state"].items():
+                named |= {f"adam.{name}.{index}.{key}": value for key, value in moments.items()}
+        named["epoch"] = torch.tensor(self.epoch)
+        return {key: value.detach().cpu().contiguous() for key, value in named.items()}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to what `tensors` returned, for the same configuration and seed."""
+        prefix = "nets."
+        self.nets.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        for name, adam in self.adams.items():
+            parameters = [p for group in adam.param_groups for p in group["params"]]
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(f"adam.{name}."):
+                    index, moment = key.removeprefix(f"adam.{name}.").split(".")
+                    # The fused step walks through memory: moments must lie as their parameter does.
+                    laid_out = torch.empty_like(parameters[int(index)]).copy_(value) if value.ndim else value.clone()
+                    moments.setdefault(int(index), {})[moment] = laid_out.detach()
+            adam.load_state_dict(adam.state_dict() | {"state": moments})
+        self.epoch = int(tensors["epoch"])
+
+
+# --- the epochs --------------------------------------------------------------------------------------------------
+
+
+def train_epochs(state: TrainingState, train: Images, held_out: Images) -> Iterator[dict[str, float]]:
+    """Train up to the configured number of epochs; yield the metrics of each when it is done.
+
+    The caller owns `state`, which moves on between yields, and may save it or stop there.
+
+    Args:
+        state: a new one, or one that was loaded; training goes on after its epoch.
+        train: uint8 images, (N, H, W, C); never normalised as a whole.
+        held_out: uint8 images that no step sees, for the held-out error and the distance to the priors.
+
+    Yields:
+        `epoch` (from 1), `LOSSES` as means over the steps, `discriminator_loss` (their sum, paper Fig 7),
+        `held_out_mse` (mean over pixels in [0, 1] and images), the numbers of `priors.diagnose` on `held_out`,
+        `learning_rate`, and the wall time as `seconds`.
+
+    Raises:
+        ValueError: images of another size than the configuration's, or a batch larger than the data.
+        DivergedError: a loss is not finite.
+    """
+    training, latent = state.config.training, state.config.latent
+    check_images(state.config, train)
+    check_images(state.config, held_out)
+    if training.batch_size > len(train):
+        raise ValueError(
+            f"training.batch_size = {training.batch_size}: must be at most the {len(train)} training images"
+        )
+    step = one_pass_step if training.recipe == "one_pass" else two_phase_step
+    images_NHWC = torch.from_numpy(train).to(state.device)
+    steps = len(train) // training.batch_size
+    while state.epoch < training.epochs:
+        begin = time.perf_counter()
+        generator = _generator(state)
+        state.nets.train()
+        draw = partial(_samples, state.config, generator)
+        total = torch.zeros(len(LOSSES), device=state.device)
+        order_N = torch.randperm(len(train), generator=generator, device=state.device)
+        for number, index_B in enumerate(order_N[: steps * training.batch_size].split(training.batch_size)):
+            state.set_learning_rate(_learning_rate(state.config, state.epoch + number / steps))
+            x_BCHW = images_NHWC[index_B].permute(0, 3, 1, 2).float().div_(255)
+            total += step(state, x_BCHW, draw)
+        losses = dict(zip(LOSSES, (total / steps).tolist(), strict=True))
+        if not all(map(math.isfinite, losses.values())):
+            raise DivergedError(f"epoch {state.epoch + 1}: {losses}")
+        if training.whiten:
+            _place_whitening(state, train, last=state.epoch + 1 == training.epochs)
+        state.epoch += 1
+        z_ND = mask(state.nets.encoder, held_out)
+        yield {
+            "epoch": state.epoch,
+            **losses,
+            "discriminator_loss": losses["gaussian_discriminator_loss"] + losses["categorical_discriminator_loss"],
+            "held_out_mse": held_out_mse(state.nets, held_out, z_ND),
+            **diagnose(z_ND[:, : latent.gaussian], z_ND[:, latent.gaussian :]),
+            "learning_rate": state.autoencoder_adam.param_groups[0]["lr"],
+            "seconds": time.perf_counter() - begin,
+        }
+
+
+def check_images(config: AutoencoderConfig, images: Images) -> None:
+    """Raise `ValueError` unless the images are uint8, (N, H, W, C), not empty, and of the configured size."""
+    network = config.network
+    wanted = (network.image_size, network.image_size, network.channels)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted or not len(images):
+        raise ValueError(
+            f"images of type {images.dtype} and shape {images.shape}: must be uint8 and (N, {wanted[0]}, {wanted[1]}, "
+            f"{wanted[2]}) with N at least 1"
+        )
+
+
+def held_out_mse(nets: Autoencoder, images: Images, z_ND: NDArray[np.float32]) -> float:
+    """Mean squared error of the images rebuilt from their masked form, pixels in [0, 1]."""
+    total = 0.0
+    for begin in range(0, len(images), 1000):
+        rebuilt = unmask_tensor(nets.decoder, z_ND[begin : begin + 1000])
+        target = torch.from_numpy(images[begin : begin + 1000]).to(rebuilt.device).float().div_(255)
+        total += (rebuilt - target).square().mean(dim=(1, 2, 3)).double().sum().item()
+    return total / len(images)
+
+
+def _generator(state: TrainingState) -> torch.Generator:
+    derived = np.random.SeedSequence([state.seed, state.epoch]).generate_state(1, np.uint64)[0]
+    return torch.Generator(device=state.device).manual_seed(int(derived) & (2**63 - 1))
+
+
+def _samples(config: AutoencoderConfig, generator: torch.Generator, count: int) -> tuple[Tensor, Tensor]:
+    """Draw from both priors; the second is empty where there is no categorical part."""
+    latent = config.latent
+    gaussian = sample_gaussian(count, latent.gaussian, generator)
+    if not latent.categorical:
+        return gaussian, gaussian.new_zeros(count, 0)
+    return gaussian, sample_categorical(count, latent.categorical, generator, config.training.sample_noise)
+
+
+def _learning_rate(config: AutoencoderConfig, passed: float) -> float:
+    """The rate after `passed` epochs; a cosine from the configured rate to a hundredth of it."""
+    training = config.training
+    if training.schedule == "constant":
+        return training.learning_rate
+    return training.learning_rate * (0.505 + 0.495 * math.cos(math.pi * passed / training.epochs))
+
+
+def _place_whitening(state: TrainingState, train: Images, *, last: bool) -> None:
+    """Estimate mean and covariance of the Gaussian part, before whitening, on training images in evaluation mode."""
+    stride = max(1, -(-len(train) // WHITENING_IMAGES[last]))
+    z_ND = torch.from_numpy(mask(state.nets.encoder, train[::stride])).to(state.device)
+    u_NG = state.nets.encoder.whitening.undo(z_ND[:, : state.config.latent.gaussian]).detach().double()
+    covariance_GG = torch.cov(u_NG.T, correction=0).reshape(u_NG.shape[1], -1)
+    state.nets.set_whitening(u_NG.mean(dim=0).float(), covariance_GG, floor=WHITENING_FLOOR[last])

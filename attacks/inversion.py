@@ -1,0 +1,226 @@
+"""From masked vectors to pixels: a linear solver, a trained decoder on top of it, and optimisation with known weights.
+
+Everything trained is a correction of a closed form, and is dropped where it does not help on held-back pairs of the
+attacker's own. What is kept may still be a little worse than the closed form on all pairs, which holds none back.
+
+Shapes: K pairs, N victims, B of a batch; D inputs, P outputs; C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from attacks.config import AttacksConfig
+from attacks.knowledge import Knowledge, Restored, flat
+from attacks.ridge import Ridge, fit_ridge
+
+#: Training steps between two looks at the held-back pairs.
+CHECK = 25
+
+#: Pairs held back at most.
+HELD = 1000
+
+#: Images that pass through a network at once.
+CHUNK = 500
+
+Floats = NDArray[np.float64]
+
+
+def ridge(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
+    """Rung 2: ridge regression from masked vectors to pixels."""
+    fitted = fit_ridge(*knowledge.pairs("ridge"), config.penalties)
+    return knowledge.shaped(fitted.predict(knowledge.victims))
+
+
+def inversion(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
+    """Rungs 2 and 3: a convolutional decoder trained on the pairs, as a correction of the ridge regression."""
+    vectors_KD, pixels_KP = knowledge.pairs("inversion")
+    predict = fit_corrected(
+        vectors_KD, pixels_KP, lambda: _Decoder(vectors_KD.shape[1], knowledge.images.shape[1:], config), config, seed
+    )
+    return knowledge.shaped(predict(knowledge.victims))
+
+
+# --- a closed form and its correction ----------------------------------------------------------------------------
+
+
+def fit_corrected(
+    vectors_KD: Floats, targets_KP: Floats, build: Callable[[], nn.Module], config: AttacksConfig, seed: int
+) -> Callable[[NDArray[np.floating]], Floats]:
+    """Ridge regression and a network trained on what it leaves; a fifth of the pairs, or a thousand, is held back.
+
+    Ridge regression on all pairs is returned where the network brings nothing on the held-back ones, and where there
+    are too few: up to one pair more than dimensions, a linear map can pass through all and leaves nothing to learn.
+    """
+    order_K = np.random.default_rng(seed).permutation(len(vectors_KD))
+    held, kept = np.split(order_K, [max(1, min(HELD, len(order_K) // 5))])
+    if len(kept) > vectors_KD.shape[1] + 1:
+        base = fit_ridge(vectors_KD[kept], targets_KP[kept], config.penalties)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = build()
+        correction = _Correction(network, base, _deviations(vectors_KD, 1e-12))
+        learned, judged = ((vectors_KD[part], targets_KP[part]) for part in (kept, held))
+        if _train(correction, learned, judged, config, seed):
+            return correction.predict
+    return fit_ridge(vectors_KD, targets_KP, config.penalties).predict
+
+
+def _deviations(vectors_KD: Floats, least: float) -> Floats:
+    """Deviation of each component; 1 where it is below `least`, because there is nothing to scale."""
+    deviation_D = vectors_KD.std(axis=0)
+    return np.where(deviation_D > least, deviation_D, 1.0)
+
+
+class _Correction:
+    """A fitted ridge regression and a network that adds to it."""
+
+    def __init__(self, network: nn.Module, base: Ridge, scale_D: Floats) -> None:
+        self.network, self.base, self.scale_D = network, base, scale_D
+
+    def inputs(self, vectors_ND: NDArray[np.floating]) -> Tensor:
+        return torch.from_numpy(((vectors_ND - self.base.mean) / self.scale_D).astype(np.float32))
+
+    @torch.no_grad()
+    def predict(self, vectors_ND: NDArray[np.floating]) -> Floats:
+        self.network.eval()
+        added = torch.cat([self.network(chunk) for chunk in self.inputs(vectors_ND).split(CHUNK)])
+        return self.base.predict(vectors_ND) + added.numpy()
+
+
+def _train(
+    correction: _Correction, kept: tuple[Floats, Floats], held: tuple[Floats, Floats], config: AttacksConfig, seed: int
+) -> bool:
+    """Train the network in place, keep its best weights; say whether it is better than no network at all.
+
+    It learns from the residuals of the ridge regression, which few pairs make small: that is why the
+    held-back pairs decide.
+    """
+    network, generator = correction.network, torch.Generator().manual_seed(seed)
+    x_KD = correction.inputs(kept[0])
+    y_KP = torch.from_numpy((kept[1] - correction.base.predict(kept[0])).astype(np.float32))
+    adam = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    first = best = float(np.square(correction.base.predict(held[0]) - held[1]).mean())
+    weights: dict[str, Tensor] = {}
+    waited = 0
+    for step in range(1, config.steps + 1):
+        network.train()
+        batch = torch.randint(len(x_KD), (min(config.batch_size, len(x_KD)),), generator=generator)
+        adam.zero_grad()
+        functional.mse_loss(network(x_KD[batch]), y_KP[batch]).backward()
+        adam.step()
+        if step % CHECK == 0 or step == config.steps:
+            error = float(np.square(correction.predict(held[0]) - held[1]).mean())
+            waited = 0 if error < best else waited + 1
+            if error < best:
+                best, weights = error, {k: v.clone() for k, v in network.state_dict().items()}
+            if waited == config.patience:
+                break
+    if weights:
+        network.load_state_dict(weights)
+    return best < first
+
+
+class _Decoder(nn.Module):
+    """Vectors -> flat images in the order H, W, C; it starts as zero everywhere."""
+
+    def __init__(self, inputs: int, shape: tuple[int, ...], config: AttacksConfig) -> None:
+        super().__init__()
+        height, width, channels = shape
+        coarse = 2 * config.width, -(-height // 4), -(-width // 4)
+        last = nn.Conv2d(config.width, channels, 3, padding=1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+        self.layers = nn.Sequential(
+            nn.Linear(inputs, coarse[0] * coarse[1] * coarse[2]),
+            nn.Unflatten(1, coarse),
+            nn.LeakyReLU(0.2),
+            nn.Upsample(size=(-(-height // 2), -(-width // 2))),
+            nn.Conv2d(2 * config.width, config.width, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Upsample(size=(height, width)),
+            last,
+        )
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        return self.layers(x_BD).permute(0, 2, 3, 1).flatten(1)
+
+
+# --- known weights -----------------------------------------------------------------------------------------------
+
+
+def weights(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
+    """Rung 4: find the image whose masked vector is the victim's, by gradient, with a total-variation prior.
+
+    It starts from the inversion decoder. How smooth and how long is chosen on a tenth of the attacker's own images
+    that the decoder did not see; no step at all is among the choices. Without enough images to choose on (one more
+    than dimensions, besides those) what the decoder gives is returned.
+    """
+    encoder = knowledge.encoder
+    if encoder is None:
+        raise ValueError("attack weights: needs the encoder: give it with its weights")
+    vectors_KD, pixels_KP = knowledge.pairs("weights")
+    rng = np.random.default_rng(seed)
+    tried, learned = np.split(rng.permutation(len(vectors_KD)), [max(1, min(100, len(vectors_KD) // 10))])
+    if len(learned) <= vectors_KD.shape[1] + 1:
+        return inversion(knowledge, config, seed)
+    predict = fit_corrected(
+        vectors_KD[learned],
+        pixels_KP[learned],
+        lambda: _Decoder(vectors_KD.shape[1], knowledge.images.shape[1:], config),
+        config,
+        seed,
+    )
+    encoder = encoder.eval()
+    scale_D = _float32(_deviations(vectors_KD, 1e-4))
+
+    def start(vectors: NDArray[np.floating]) -> Tensor:
+        return torch.from_numpy(knowledge.shaped(predict(vectors))).permute(0, 3, 1, 2).contiguous()
+
+    truth = torch.from_numpy(knowledge.shaped(flat(knowledge.images[tried]))).permute(0, 3, 1, 2)
+    begin, wanted = start(vectors_KD[tried]), _float32(vectors_KD[tried])
+    best, smooth, steps = functional.mse_loss(begin, truth).item(), 0.0, 0
+    for weight in config.smoothness:
+        x_BCHW = begin
+        for checked in range(0, config.descents, CHECK):
+            more = min(CHECK, config.descents - checked)
+            x_BCHW = _descend(encoder, x_BCHW, wanted, scale_D, weight, more)
+            error = functional.mse_loss(x_BCHW, truth).item()
+            if error < best:
+                best, smooth, steps = error, weight, checked + more
+    parts = [slice(begin, begin + CHUNK) for begin in range(0, len(knowledge.victims), CHUNK)]
+    restored = []
+    for part in parts:
+        x_BCHW = start(knowledge.victims[part])
+        wanted = _float32(knowledge.victims[part])
+        for checked in range(0, steps, CHECK):
+            x_BCHW = _descend(encoder, x_BCHW, wanted, scale_D, smooth, min(CHECK, steps - checked))
+        restored.append(x_BCHW.permute(0, 2, 3, 1).numpy())
+    return np.concatenate(restored)
+
+
+def _float32(vectors: NDArray[np.floating]) -> Tensor:
+    return torch.from_numpy(vectors.astype(np.float32))
+
+
+def _descend(
+    encoder: nn.Module, start_BCHW: Tensor, wanted_BD: Tensor, scale_D: Tensor, smooth: float, steps: int
+) -> Tensor:
+    """So many Adam steps on the images, each image its own problem; pixels stay in [0, 1]."""
+    x_BCHW = start_BCHW.clone().requires_grad_()
+    adam = torch.optim.Adam([x_BCHW], lr=0.01)
+    for _ in range(steps):
+        adam.zero_grad()
+        off_BD = (encoder(x_BCHW) - wanted_BD) / scale_D
+        rough = x_BCHW.diff(dim=2).abs().mean(dim=(1, 2, 3)) + x_BCHW.diff(dim=3).abs().mean(dim=(1, 2, 3))
+        (off_BD.square().mean(dim=1) + smooth * rough).sum().backward()
+        adam.step()
+        with torch.no_grad():
+            x_BCHW.clamp_(0, 1)
+    return x_BCHW.detach()

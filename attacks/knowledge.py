@@ -1,0 +1,96 @@
+"""What an attacker knows: the one input of every attack, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+Images = NDArray[np.uint8]
+Vectors = NDArray[np.floating]
+#: What an attack returns, (N, H, W, C) in [0, 1].
+Restored = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own:
+    """An autoencoder of the attacker's own, trained without the victim's."""
+
+    name: str
+    encode: Callable[[Images], Vectors]
+    """uint8 images (M, H, W, C) -> vectors (M, E); E need not be the victim's D."""
+    decode: Callable[[Vectors], Restored]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knowledge:
+    """What an attacker holds. Images are uint8, (M, H, W, C); vectors are floats, (M, D).
+
+    Nothing of the victims but their masked vectors is here, and no image of theirs may stand in any other field:
+    whoever builds this answers for it.
+    """
+
+    victims: Vectors
+    """Masked vectors to restore, (N, D)."""
+    images: Images
+    """Leaked images (rung 2) or public ones (rungs 3 to 5), (K, H, W, C), at least two."""
+    masked: Vectors | None = None
+    """The masked vectors of `images`, in their order, (K, D); None where no pair is known."""
+    encoder: nn.Module | None = None
+    """The victim's encoder with its weights, from (B, C, H, W) in [0, 1] to (B, D) (rung 4)."""
+    own: Own | None = None
+    """For the attacks that stitch."""
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.dtype != np.uint8:
+            raise ValueError(
+                f"images of type {self.images.dtype} and shape {self.images.shape}: must be uint8, (K, H, W, C)"
+            )
+        if len(self.images) < 2:
+            raise ValueError(f"{len(self.images)} images: an attack needs at least 2")
+        _check_vectors("victims", self.victims)
+        if self.masked is not None:
+            _check_vectors("masked", self.masked)
+            if len(self.masked) != len(self.images):
+                raise ValueError(f"{len(self.images)} images and {len(self.masked)} masked vectors: give pairs")
+            if self.masked.shape[1] != self.victims.shape[1]:
+                raise ValueError(
+                    f"masked vectors of {self.masked.shape[1]} numbers for victims of {self.victims.shape[1]}: "
+                    f"both must come from one encoder"
+                )
+
+    def pairs(self, attack: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Masked vectors (K, D) and flat images (K, P) in [0, 1]; `ValueError` where the attacker holds no pairs."""
+        if self.masked is None:
+            raise ValueError(f"attack {attack}: needs known pairs: give the masked vectors of the images")
+        return self.masked.astype(np.float64), flat(self.images)
+
+    def shaped(self, pixels_NP: NDArray[np.floating]) -> Restored:
+        """Flat pixels as images, cut to [0, 1]."""
+        return pixels_NP.clip(0, 1).reshape(-1, *self.images.shape[1:]).astype(np.float32)
+
+
+def flat(images: Images) -> NDArray[np.float64]:
+    """Pixels in [0, 1], (M, P)."""
+    return images.reshape(len(images), -1) / 255.0
+
+
+def draw_pairs(pool: int, count: int, seed: int) -> NDArray[np.int64]:
+    """A random choice of `count` out of `pool` pairs; smaller choices of one seed are parts of larger ones.
+
+    Raises:
+        ValueError: there are fewer pairs than asked.
+    """
+    if count > pool:
+        raise ValueError(f"{count} pairs: there are {pool}: ask for fewer")
+    return np.random.default_rng(seed).permutation(pool)[:count]
+
+
+def _check_vectors(name: str, vectors: Vectors) -> None:
+    if vectors.ndim != 2 or not vectors.size or vectors.dtype.kind != "f":
+        raise ValueError(f"{name} of type {vectors.dtype} and shape {vectors.shape}: must be floats, (N, D)")
+    if not np.isfinite(vectors).all():
+        raise ValueError(f"{name}: holds values that are not finite: mask the images again")

@@ -1,0 +1,49 @@
+"""Rung 6: which of N images belongs to which of N masked vectors?
+
+Both rules of the NeuraCrypt challenge come down to how the restored images were made. *Matching plaintexts known*:
+the attacker aligned the vectors with the very N images, in another order. *Only the distribution known*: with other
+images of the same kind. What was restored is then looked up among the N candidates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Reidentified:
+    """How well N restored images point at their own among N candidates. Chance is 1/N for `top1`."""
+
+    top1: float
+    top5: float
+    mrr: float
+    """Mean of one over the rank."""
+
+
+def identify(truth_NHWC: NDArray[np.floating], restored_NHWC: NDArray[np.floating]) -> Reidentified:
+    """Rank the candidates of each restored image by the cosine of their difference from the candidates' mean.
+
+    Ties count half, so a restored image that says nothing has the middle rank.
+    """
+    candidates_NP = truth_NHWC.reshape(len(truth_NHWC), -1).astype(np.float64)
+    mean_P = candidates_NP.mean(axis=0)
+    similar_NN = (
+        _directions(restored_NHWC.reshape(len(restored_NHWC), -1) - mean_P) @ _directions(candidates_NP - mean_P).T
+    )
+    similar_NN = similar_NN.round(12)  # equal candidates are ties, whatever rounding says
+    own_N = np.diag(similar_NN)[:, None]
+    rank_N = 1 + (similar_NN > own_N).sum(axis=1) + ((similar_NN == own_N).sum(axis=1) - 1) / 2
+    return Reidentified(float((rank_N < 2).mean()), float((rank_N < 6).mean()), float((1 / rank_N).mean()))
+
+
+def grade(top1: float) -> str:
+    """The challenge's grade of a mask: under 5% good, 5 to 20% moderate, over 20% bad."""
+    return "good" if top1 < 0.05 else "moderate" if top1 <= 0.2 else "bad"
+
+
+def _directions(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(length > 1e-12, length, np.inf)

@@ -1,0 +1,105 @@
+"""Contenders take turns, so that a noisy machine is noisy to all; medians, ratios, and how far from the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from study.manifest import commit, versions
+from study.records import write_whole
+
+#: Rounds in which every contender has its turn.
+ROUNDS = 5
+
+FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do the same work; `run` does a piece of it and returns how many units (images, vectors) that was."""
+
+    name: str
+    run: Callable[[], int]
+    flops: float = 0.0
+    """Floating-point operations a unit, where they were counted."""
+
+
+def rates(contenders: list[Contender], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Units a second of every contender, one number a round, after one round that does not count."""
+    measured: dict[str, list[float]] = {c.name: [] for c in contenders}
+    for number in range(rounds + 1):
+        for contender in contenders:
+            begin = time.perf_counter()
+            units = contender.run()
+            if number:
+                measured[contender.name].append(units / (time.perf_counter() - begin))
+    return measured
+
+
+def section(
+    title: str, unit: str, contenders: list[Contender], targets: dict[tuple[str, str], float], note: str = ""
+) -> str:
+    """Time contenders and write the result as a part of a Markdown page.
+
+    Args:
+        targets: (ours, baseline) -> the ratio of medians that is wanted.
+    """
+    measured = rates(contenders)
+    limit = product_flops() if any(c.flops for c in contenders) else 0.0
+    median = {name: statistics.median(values) for name, values in measured.items()}
+    lines = [f"## {title}", "", note, "", f"| what | {unit}/s, median of {ROUNDS} | lowest to highest | of the limit |"]
+    lines += ["|---|---|---|---|"]
+    for contender in contenders:
+        values = measured[contender.name]
+        share = f"{median[contender.name] * contender.flops / limit:.0%}" if contender.flops else ""
+        lines.append(
+            f"| {contender.name} | {median[contender.name]:,.0f} | {min(values):,.0f} to {max(values):,.0f} | {share} |"
+        )
+    if limit:
+        lines += ["", f"Limit: a 2048 x 2048 matrix product in the same process, {limit / 1e9:.0f} GFLOP/s."]
+    lines += ["", "| ratio of medians | measured | target | |", "|---|---|---|---|"]
+    for (ours, baseline), wanted in targets.items():
+        if ours in median and baseline in median:
+            ratio = median[ours] / median[baseline]
+            lines.append(
+                f"| {ours} over {baseline} | {ratio:.2f} | {wanted:g} | {'met' if ratio >= wanted else 'missed'} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def product_flops() -> float:
+    """What a large matrix product reaches with the threads at hand, floating-point operations a second."""
+    a = torch.rand(2048, 2048)
+    return max(rates([Contender("product", lambda: 2 * len(a @ a) ** 3)])["product"])
+
+
+def write_page(name: str, sections: list[str]) -> Path:
+    """Keep sections as `results/benchmarks/<name>_<hardware>_<date>.md`."""
+    now = datetime.now(UTC)
+    hardware = torch.cuda.get_device_name().replace(" ", "-") if torch.cuda.is_available() else f"cpu{os.cpu_count()}"
+    packages = ", ".join(f"{k} {v}" for k, v in versions().items())
+    head = [
+        f"# {name}, {now:%Y-%m-%d}",
+        "",
+        f"Machine: {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads.",
+        f"Commit {commit()}; {packages}.",
+        f"Made by `python -m benchmarks.{name}`.",
+        "",
+    ]
+    path = FOLDER / f"{name}_{hardware}_{now:%Y-%m-%d}.md"
+    write_whole(path, "\n".join([*head, *sections]))
+    return path
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,1 @@
+"""The distributed study: the only room that knows all the others, and Ray."""

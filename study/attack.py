@@ -1,0 +1,238 @@
+"""One encoder x one attack -> one record. Plain Python on arrays: runs inside a Ray task, and as well without Ray.
+
+Beside the attacks of the room stand yardsticks, measured on the same victims: `key` (the matching decoder),
+`other_decoder` (another instance's: the paper's test), and three controls that know nothing of the masked form.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+import attacks
+import classifiers
+from aae.masking import mask, unmask
+from attacks import AttacksConfig, Knowledge, Own, Restored, metrics
+from attacks.stitching import principal_components
+from classifiers import ClassifiersConfig
+from study.config import StudyConfig
+from study.datasets import AttackParts, Labels
+from study.evaluate import Source, derangement, random_latents
+from study.pictures import Images
+from study.records import Record
+from study.seeds import derive
+
+#: What no attacker does: the key, what knows nothing, and the clear images themselves.
+CONTROLS = ("mean_image", "random_latent", "random_image")
+YARDSTICKS = ("key", *CONTROLS, "clear")
+
+#: The classifier of clear images learns from so many at most.
+RECOGNISED_FROM = 5000
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackJob:
+    """One attack on the masked victims of one data set."""
+
+    source: Source
+    dataset: str
+    attack: str
+    """A name of the room `attacks`, a yardstick, `other_decoder`, or `known_plaintexts` (re-identification alone)."""
+    k: int = 0
+    """Leaked pairs; 0 where the attack uses none."""
+    draw: int = 0
+    """Which random choice of the pairs."""
+    representation: str = "masked"
+    """`masked`, or the name of a defence."""
+    own: str = ""
+    """The autoencoder that serves as the attacker's own; "": principal components of the public images."""
+    pairs_seed: int = 0
+    """Of the choice of pairs, the same for every attack and every number of pairs."""
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        parts = (self.source.trial, self.representation, self.dataset, self.attack, self.k, self.draw)
+        return "/".join(map(str, ("attack", *parts)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """What all attacks on one encoder and one data set share."""
+
+    images: Images
+    """Of the whole data set, in the order its parts count."""
+    labels: Labels
+    masked: NDArray[np.float32]
+    """Of the whole data set; an attack sees the rows it may."""
+    parts: AttackParts
+    public: Images
+    """The autoencoder's own training images: what an attacker with the encoder masks."""
+    encoder: nn.Module
+    decoder: nn.Module
+    own: tuple[nn.Module, nn.Module] | None
+    """Encoder and decoder of the job's `own`."""
+    recogniser: Any
+    """A classifier of clear images, flat, in [0, 1]."""
+
+
+def attack_jobs(config: StudyConfig, sources: list[Source], datasets: dict[str, AttackParts]) -> Iterator[AttackJob]:
+    """Every attack of a study, with its yardsticks.
+
+    The first instance of each latent configuration is attacked, unless all are asked for. The attacker's own
+    autoencoder is another instance of the same latent sizes where there is one, else the one with the longest latent.
+    """
+    settings = config.attacks
+    victims = [s for s in sources if settings.every_instance or s.instance == 0]
+    points = list(dict.fromkeys((s.gaussian, s.categorical, s.batch_size) for s in victims))[: settings.encoders]
+    for source in victims:
+        if not settings.names or (source.gaussian, source.categorical, source.batch_size) not in points:
+            continue
+        own = _own(source, sources)
+        for dataset, parts in datasets.items():
+            for attack, k, draw, representation in _asked(config, own, source, len(parts.pairs)):
+                yield AttackJob(
+                    source=source,
+                    dataset=dataset,
+                    attack=attack,
+                    k=k,
+                    draw=draw,
+                    representation=representation,
+                    own=own.trial if own and (attack.startswith("stitch") or attack == "other_decoder") else "",
+                    pairs_seed=derive(config.seed, "attack pairs", dataset, draw),
+                    seed=derive(config.seed, "attack", dataset, attack, k, draw),
+                )
+
+
+def _own(source: Source, sources: list[Source]) -> Source | None:
+    others = [s for s in sources if s.trial != source.trial]
+    alike = [s for s in others if (s.gaussian, s.categorical) == (source.gaussian, source.categorical)]
+    return next(iter(alike), None) or max(others, key=lambda s: s.gaussian + s.categorical, default=None)
+
+
+def _asked(config: StudyConfig, own: Source | None, source: Source, pool: int) -> Iterator[tuple[str, int, int, str]]:
+    settings = config.attacks
+    for name in YARDSTICKS:
+        yield name, 0, 0, "masked"
+    if own and (own.gaussian, own.categorical) == (source.gaussian, source.categorical):
+        yield "other_decoder", 0, 0, "masked"
+    if "transport" in settings.names:
+        yield "known_plaintexts", 0, 0, "masked"
+    counts = [k for k in settings.pairs if k <= pool]
+    for name in settings.names:
+        if name not in attacks.WITH_PAIRS:
+            yield name, 0, 0, "masked"
+        else:
+            yield from ((name, k, draw, "masked") for k in counts for draw in range(settings.draws))
+    for defence in settings.defences:
+        yield "key", 0, 0, defence
+        yield from (("ridge", k, draw, defence) for k in counts for draw in range(settings.draws))
+
+
+def attack(job: AttackJob, scene: Scene, config: AttacksConfig, shown: int) -> tuple[Record, Images]:
+    """Restore the victims, measure, and return the record and the first `shown` restored images, uint8.
+
+    Metrics are means over the victims: `mse` (its deviation over images is `sigma_images`), `psnr` in decibels, `ssim`,
+    re-identification (`top1`, `top5`, `mrr`), and `recognised`, the share whose class a classifier of clear images
+    names.
+    """
+    begin = time.perf_counter()
+    victims = scene.parts.victims[: config.optimised] if job.attack == "weights" else scene.parts.victims
+    truth = scene.images[victims].astype(np.float32) / np.float32(255)
+    restored = _restored(job, scene, victims, config)
+    seconds = time.perf_counter() - begin
+    error_N = metrics.mse(truth, restored)
+    found = attacks.identify(truth, restored)
+    named = scene.recogniser.predict(restored.reshape(len(restored), -1))
+    record = Record(
+        kind="attack",
+        key=job.key,
+        **asdict(job.source),
+        what={
+            "attack": job.attack,
+            "dataset": job.dataset,
+            "representation": job.representation,
+            "k": job.k,
+            "draw": job.draw,
+        },
+        metrics={
+            "mse": float(error_N.mean()),
+            "sigma_images": float(error_N.std(ddof=1)),
+            "psnr": float(metrics.psnr(truth, restored).mean()),
+            "ssim": float(metrics.ssim(truth, restored).mean()),
+            **asdict(found),
+            "recognised": float(np.mean(named == scene.labels[victims])),
+            "n": len(victims),
+        },
+        detail={"target": config.target, "own": job.own or "principal components", "pool": len(scene.parts.pairs)},
+        seed=job.seed,
+        seconds=seconds,
+    )
+    return record, np.rint(restored[:shown] * 255).astype(np.uint8)
+
+
+def _restored(job: AttackJob, scene: Scene, victims: Labels, config: AttacksConfig) -> Restored:
+    masked, rng = scene.masked[victims], np.random.default_rng(job.seed)
+    parts, name = scene.parts, job.attack
+    if name == "key":
+        return unmask(scene.decoder, masked)
+    if name == "other_decoder":
+        assert scene.own is not None
+        return unmask(scene.own[1], masked)
+    if name == "mean_image":
+        mean = scene.images[parts.public].mean(axis=0, dtype=np.float64) / 255
+        return np.broadcast_to(mean.astype(np.float32), (len(victims), *mean.shape))
+    if name == "random_latent":
+        return unmask(scene.decoder, random_latents(len(victims), job.source, rng))
+    if name in ("random_image", "clear"):
+        taken = victims[derangement(len(victims), rng)] if name == "random_image" else victims
+        return scene.images[taken].astype(np.float32) / np.float32(255)
+    knowledge = _knowledge(job, scene, victims, config, rng)
+    if name == "known_plaintexts":
+        return attacks.restore("transport", knowledge, replace(config, matched=len(victims)), job.seed)
+    return attacks.restore(name, knowledge, config, job.seed)
+
+
+def _knowledge(
+    job: AttackJob, scene: Scene, victims: Labels, config: AttacksConfig, rng: np.random.Generator
+) -> Knowledge:
+    masked, parts = scene.masked[victims], scene.parts
+    if job.attack == "known_plaintexts":
+        return Knowledge(victims=masked, images=scene.images[rng.permutation(victims)])
+    if job.attack in ("moments", "transport"):
+        return Knowledge(victims=masked, images=scene.images[parts.public[: config.public]])
+    if job.attack in ("oracle", "weights"):
+        public = scene.public[rng.permutation(len(scene.public))[: config.public]]
+        public = public[~_among(public, scene.images[victims])]
+        encoder = scene.encoder if job.attack == "weights" else None
+        return Knowledge(victims=masked, images=public, masked=mask(scene.encoder, public), encoder=encoder)
+    leaked = parts.pairs[attacks.draw_pairs(len(parts.pairs), job.k, job.pairs_seed)]
+    own = _own_autoencoder(job, scene, config) if job.attack.startswith("stitch") else None
+    return Knowledge(victims=masked, images=scene.images[leaked], masked=scene.masked[leaked], own=own)
+
+
+def _own_autoencoder(job: AttackJob, scene: Scene, config: AttacksConfig) -> Own:
+    if scene.own is None:
+        return principal_components(scene.images[scene.parts.public[: config.public]], scene.masked.shape[1])
+    encoder, decoder = scene.own
+    return Own(name=job.own, encode=lambda images: mask(encoder, images), decode=lambda z: unmask(decoder, z))
+
+
+def _among(images: Images, others: Images) -> NDArray[np.bool_]:
+    """Which images are pixel for pixel among others."""
+    known = {image.tobytes() for image in others}
+    return np.array([image.tobytes() in known for image in images], dtype=bool)
+
+
+def fit_recogniser(images: Images, labels: Labels, parts: AttackParts, config: ClassifiersConfig, seed: int) -> Any:
+    """A Random Forest on clear images of the attacker's part."""
+    held = np.sort(np.concatenate((parts.pairs, parts.public)))
+    some = np.random.default_rng(seed).permutation(held)[:RECOGNISED_FROM]
+    pixels = images[some].reshape(len(some), -1).astype(np.float32) / np.float32(255)
+    return classifiers.build("random_forest", config, seed).fit(pixels, labels[some])

@@ -1,0 +1,81 @@
+"""Connecting to Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from study.config import InputError, ResourcesConfig
+
+#: What a Ray process needs to know before it is imported: no calls home, no loggers of its own, old quiet output.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would end Tune alone, and the study would go on without its trials
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextmanager
+def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]:
+    """Start Ray on this machine, or join the cluster at `address`; leave it in the end.
+
+    Raises:
+        InputError: the address does not answer, or no node can ever hold one trial.
+    """
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    if address is None:
+        # One machine, loopback only: nobody to keep out, and no token file left behind.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    else:
+        _check_answers(address)
+    import ray
+
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise _no_cluster(address, error) from None
+    try:
+        _check_shares(ray.cluster_resources(), resources, scales=address is not None)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Ask before Ray does: it tries for minutes, and then ends the process."""
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str | None, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:160]
+    return InputError(
+        f"--address {address}: no Ray cluster answers there ({reason}): "
+        f"start one with `ray up cluster.yaml` or leave --address away"
+    )
+
+
+def _check_shares(available: dict[str, float], wanted: ResourcesConfig, *, scales: bool) -> None:
+    """A share that no node can ever give would wait for ever; a cluster may still grow, one machine cannot."""
+    for key, share in (("CPU", wanted.cpu), ("GPU", wanted.gpu)):
+        if not scales and share > available.get(key, 0):
+            raise InputError(
+                f"resources.{key.lower()} = {share}: this machine has {available.get(key, 0):g}: ask for less"
+            )

@@ -1,0 +1,189 @@
+"""Checking a file for `ray up` before it costs anything: Ray's own validation, and what that lets pass.
+
+No credentials are used and no machine is asked. Ray refuses unknown keys and wrong types, but accepts misspelt
+settings inside `node_config`, missing files, images of another Ray, and drops some keys in silence.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import importlib.metadata
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from study.config import InputError, ResourcesConfig
+
+#: What EC2's RunInstances takes and Ray passes on, by its own names.
+NODE_KEYS = [
+    "BlockDeviceMappings",
+    "CapacityReservationSpecification",
+    "CpuOptions",
+    "CreditSpecification",
+    "DisableApiStop",
+    "DisableApiTermination",
+    "EbsOptimized",
+    "EnclaveOptions",
+    "HibernationOptions",
+    "IamInstanceProfile",
+    "ImageId",
+    "InstanceInitiatedShutdownBehavior",
+    "InstanceMarketOptions",
+    "InstanceType",
+    "KeyName",
+    "LaunchTemplate",
+    "LicenseSpecifications",
+    "MaintenanceOptions",
+    "MetadataOptions",
+    "Monitoring",
+    "NetworkInterfaces",
+    "Placement",
+    "PrivateDnsNameOptions",
+    "RamdiskId",
+    "SecurityGroupIds",
+    "SecurityGroups",
+    "SubnetId",
+    "SubnetIds",
+    "TagSpecifications",
+    "UserData",
+]
+
+#: Keys of older files: the new meaning of each.
+DROPPED = {
+    "min_workers": "Ray drops it here: give it to a node type",
+    "initial_workers": "Ray no longer knows it: use min_workers of a node type",
+    "autoscaling_mode": "Ray no longer knows it: leave it away",
+    "head_node": "use available_node_types and head_node_type",
+    "worker_nodes": "use available_node_types",
+}
+
+
+def check_cluster_file(path: Path, resources: ResourcesConfig) -> None:
+    """Raise `InputError` with one line for everything amiss in a cluster file.
+
+    Args:
+        resources: the share a trial of the study is to get, which some machine must be able to give.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: must be a table of keys, as cluster.yaml is")
+    problems = list(dict.fromkeys([*_unfilled(config), *_refused_by_ray(config), *_accepted_by_ray(config, resources)]))
+    if problems:
+        raise InputError("\nstudy: ".join(f"{path}: {problem}" for problem in problems))
+
+
+def _accepted_by_ray(config: dict[str, Any], resources: ResourcesConfig) -> Iterator[str]:
+    yield from (f"{key}: {instead}" for key, instead in DROPPED.items() if key in config)
+    yield from _missing_files(config)
+    yield from _images(config)
+    if _section(config, "provider").get("type") == "aws":
+        yield from _aws(config)
+        yield from _shares(config, resources)
+
+
+def _unfilled(value: Any, key: str = "") -> Iterator[str]:
+    """Everything that only the lab knows and that still waits for it."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _unfilled(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _unfilled(inner, f"{key}[{number}]")
+    elif isinstance(value, str):
+        yield from (f"{key}: fill in {name}" for name in re.findall(r"FILL-IN[\w-]*", value))
+
+
+def _refused_by_ray(config: dict[str, Any]) -> Iterator[str]:
+    from jsonschema import ValidationError
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    try:
+        validate_config(prepare_config(copy.deepcopy(config)))
+    except ValidationError as error:
+        yield f"{'.'.join(map(str, error.absolute_path)) or 'the file'}: {error.message[:200]}"
+    except Exception as error:  # whatever Ray's own checks raise is what `ray up` would end with
+        yield f"Ray refuses it: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _missing_files(config: dict[str, Any]) -> Iterator[str]:
+    for target, source in _section(config, "file_mounts").items():
+        if not Path(str(source)).expanduser().exists():
+            hint = ": make it with `ray get-auth-token --generate`" if str(source).endswith("auth_token") else ""
+            yield f"file_mounts {target}: {source} is not there{hint}"
+
+
+def _images(config: dict[str, Any]) -> Iterator[str]:
+    """Every node must run this project's Ray, on a Python that the project supports."""
+    ours = importlib.metadata.version("ray")
+    images = {key: value for key, value in _section(config, "docker").items() if key.endswith("image")}
+    nodes = _section(config, "available_node_types")
+    for name in nodes:
+        docker = _section(_section(nodes, name), "docker")
+        images |= {f"{name}.{key}": image for key, image in docker.items() if key.endswith("image")}
+    for key, image in images.items():
+        tag = str(image).rpartition(":")[2]
+        if "rayproject/" not in str(image):
+            continue
+        if tag.partition("-")[0] != ours:
+            yield f"docker {key} = {image}: must be Ray {ours}, as in constraints.txt: another cannot join"
+        python = re.search(r"-py3(\d+)", tag)
+        if python and int(python[1]) < 11:
+            yield f"docker {key} = {image}: Python 3.{python[1]} is older than the 3.11 this project needs"
+    commands = _commands(config)
+    if _section(config, "provider").get("type") == "aws" and not images and not re.search(r"pip3? .*install", commands):
+        yield "setup_commands: nothing installs Ray, so Ray's defaults would install a nightly one: name a docker image"
+    if "nightly" in commands:
+        yield f"setup_commands: a nightly Ray cannot be repeated: install ray=={ours}"
+
+
+def _aws(config: dict[str, Any]) -> Iterator[str]:
+    if _section(config, "provider").get("cache_stopped_nodes", True):
+        yield "provider.cache_stopped_nodes: must be false, or `ray down` only stops machines and disks cost on"
+    mounts = _commands(config) + " ".join(map(str, _section(config, "docker").get("run_options", [])))
+    if not re.search(r"mount|efs|fsx|-v ", mounts):
+        yield "initialization_commands: no shared folder is mounted: every node must see the same checkpoints and keys"
+    nodes = _section(config, "available_node_types")
+    for name in nodes:
+        given = _section(_section(nodes, name), "node_config")
+        for key in [key for key in given if key not in NODE_KEYS]:
+            close = difflib.get_close_matches(key, NODE_KEYS, n=1)
+            hint = f": did you mean {close[0]}?" if close else ""
+            yield f"{name}.node_config.{key}: is not known to EC2{hint}"
+        if "ImageId" not in given:
+            yield f"{name}.node_config.ImageId: is missing, and Ray's own default is years old: pin one"
+
+
+def _shares(config: dict[str, Any], resources: ResourcesConfig) -> Iterator[str]:
+    nodes = _section(config, "available_node_types")
+    given = [_section(_section(nodes, name), "resources") for name in nodes]
+    if not any(node.get("CPU", 0) >= resources.cpu and node.get("GPU", 0) >= resources.gpu for node in given):
+        yield (
+            f"available_node_types: none gives a trial its {resources.cpu} CPU and {resources.gpu:g} GPU, so it would "
+            f"wait for ever: ask for less in resources.cpu and resources.gpu, or add a larger type"
+        )
+
+
+def _commands(config: dict[str, Any]) -> str:
+    """Every command of the file in one text."""
+    nodes = [node for node in _section(config, "available_node_types").values() if isinstance(node, dict)]
+    return "\n".join(
+        str(command)
+        for table in [config, *nodes]
+        for key, value in table.items()
+        if key.endswith("commands") and value
+        for command in value
+    )
+
+
+def _section(table: dict[str, Any], key: str) -> dict[str, Any]:
+    value = table.get(key) if isinstance(table, dict) else None
+    return value if isinstance(value, dict) else {}

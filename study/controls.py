@@ -1,0 +1,82 @@
+"""Controls: other ways to make a vector of the same length from an image, fitted on the autoencoder's own images.
+
+Each is a module from images in [0, 1] to vectors, as an encoder is, so that masking, scaling and classifiers are the
+same. What a trained encoder is worth is its difference from these.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aae.config import AutoencoderConfig
+from aae.masking import mask
+from aae.networks import Autoencoder
+from study.config import Control
+from study.pictures import Images
+
+#: Images a control is fitted on at most.
+FITTED_ON = 20_000
+
+
+class Projection(nn.Module):
+    """A linear map of the flattened image."""
+
+    mean: Tensor
+    matrix: Tensor
+
+    def __init__(self, mean_P: Tensor, matrix_PD: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean_P)
+        self.register_buffer("matrix", matrix_PD)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return (x_BCHW.permute(0, 2, 3, 1).flatten(1) - self.mean) @ self.matrix
+
+
+def fit_control(name: Control, config: AutoencoderConfig, train: Images, seed: int) -> nn.Module:
+    """Fit one control.
+
+    Args:
+        name: `pca` (the leading components), `random_projection` (Gaussian), or `untrained` (the encoder as it
+            starts; its batch-norm statistics are set on `train`, and its whitening is left out).
+        config: of the autoencoder it stands beside; decides the length.
+        train: the images autoencoders are trained on, uint8, (N, H, W, C).
+        seed: of the projection's matrix, or of the weights.
+    """
+    assert name != "raw", "raw pixels need no module"
+    some = train[:: max(1, -(-len(train) // FITTED_ON))]
+    if name == "untrained":
+        return _untrained(config, some, seed)
+    flat = some.reshape(len(some), -1).astype(np.float32) / 255
+    length = config.latent.length
+    if name == "random_projection":
+        rng = np.random.default_rng(seed)
+        matrix = rng.standard_normal((flat.shape[1], length)) / np.sqrt(length)
+        return Projection(torch.from_numpy(flat.mean(axis=0)), torch.from_numpy(matrix).float())
+    from sklearn.decomposition import PCA
+
+    components = min(length, *flat.shape)
+    pca = PCA(n_components=components, svd_solver="covariance_eigh").fit(flat.astype(np.float64))
+    matrix = np.zeros((flat.shape[1], length), dtype=np.float32)  # a latent may be longer than there are components
+    matrix[:, :components] = pca.components_.T
+    return Projection(torch.from_numpy(pca.mean_).float(), torch.from_numpy(matrix))
+
+
+def _untrained(config: AutoencoderConfig, train: Images, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = Autoencoder(config.latent, config.network).encoder
+    norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # the plain mean over all batches
+        norm.reset_running_stats()
+    encoder.train()
+    with torch.no_grad():
+        for begin in range(0, len(train) - 1, 500):
+            chunk = torch.from_numpy(train[begin : begin + 500]).permute(0, 3, 1, 2).float().div_(255)
+            if len(chunk) > 1:
+                encoder(chunk)
+    assert np.isfinite(mask(encoder, train[:1])).all()
+    return encoder.eval()

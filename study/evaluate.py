@@ -1,0 +1,273 @@
+"""Vectors x one classifier -> one record; one encoder x its decoders on one set of images -> records.
+
+Plain Python on arrays: what runs inside a Ray task, and runs as well without Ray.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+import classifiers
+from aae.masking import mask, unmask
+from classifiers import ClassifiersConfig
+from study.datasets import Labels, Split
+from study.pictures import Images
+from study.records import Record
+
+#: Images over which the paper seems to have averaged before taking deviations.
+BATCH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The autoencoder a measurement belongs to, as its records name it."""
+
+    trial: str
+    gaussian: int
+    categorical: int
+    batch_size: int
+    instance: int
+
+
+# --- classification ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationJob:
+    """One classifier on one draw of classes of one masked data set."""
+
+    source: Source
+    dataset: str
+    classes: tuple[int, ...]
+    class_names: tuple[str, ...]
+    draw: int
+    protocol: str
+    classifier: str
+    """A name of the room `classifiers`."""
+    representation: str
+    """`masked`, or the name of a control."""
+    seed: int
+    estimators: tuple[int, ...] = ()
+    """Further numbers of trees or stumps, measured on the first members of one ensemble; recorded as `name@N`."""
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Of its records, by the classifier's name in them."""
+        parts = (self.source.trial, self.representation, self.dataset, len(self.classes), self.draw, self.protocol)
+        names = [self.classifier, *(f"{self.classifier}@{count}" for count in self.estimators)]
+        return {name: "/".join(map(str, ("classification", *parts, name))) for name in names}
+
+    def settings(self, config: ClassifiersConfig) -> ClassifiersConfig:
+        """The classifiers' settings, with as many estimators as the largest of the job's numbers."""
+        if not self.estimators:
+            return config
+        own = getattr(config, self.classifier)
+        return replace(config, **{self.classifier: replace(own, estimators=max(own.estimators, *self.estimators))})
+
+
+def classify(
+    job: ClassificationJob, vectors: NDArray[np.float32], labels: Labels, split: Split, config: ClassifiersConfig
+) -> list[Record]:
+    """Fit on the training part of the drawn classes, choose on the validation part, score on the test part.
+
+    Args:
+        vectors, labels: of the whole data set, (N, D) and (N,), in the order the split counts.
+
+    Returns:
+        one record, and one more for each further number of estimators; the first one's time has the fit in it.
+    """
+    begin = time.perf_counter()
+    parts = [_drawn(vectors, labels, part, job.classes) for part in (split.train, split.validation, split.test)]
+    if job.protocol == "shared":
+        parts = _standardised(parts)
+    train, validation, test = parts
+    fitted = classifiers.fit(classifiers.build(job.classifier, job.settings(config), job.seed), train, validation)
+    usual, records = getattr(getattr(config, job.classifier, None), "estimators", 0), []
+    for (name, key), count in zip(job.keys.items(), (usual, *job.estimators), strict=True):
+        classifier = classifiers.first(fitted, count) if job.estimators else fitted
+        scores = classifiers.score(test[1], classifier.predict(test[0]), len(job.classes))
+        certainty_NC = np.zeros((len(test[1]), len(job.classes)))
+        certainty_NC[:, classifier.classes_] = classifier.predict_proba(test[0])
+        detail: dict[str, Any] = {
+            "confusion": scores.confusion,
+            "scores": classifiers.count_scores(test[1], certainty_NC),
+        }
+        if hasattr(classifier, "history_"):
+            detail |= {"history": classifier.history_, "best_epoch": classifier.best_epoch_}
+        records.append(
+            Record(
+                kind="classification",
+                key=key,
+                **asdict(job.source),
+                what={
+                    "representation": job.representation,
+                    "dataset": job.dataset,
+                    "classes": len(job.classes),
+                    "draw": job.draw,
+                    "class_names": list(job.class_names),
+                    "protocol": job.protocol,
+                    "classifier": name,
+                },
+                metrics={
+                    "accuracy": scores.accuracy,
+                    "precision": scores.precision,
+                    "recall": scores.recall,
+                    "train_size": len(train[1]),
+                    "test_size": len(test[1]),
+                },
+                detail=detail,
+                seed=job.seed,
+                seconds=time.perf_counter() - begin,
+            )
+        )
+        begin = time.perf_counter()
+    return records
+
+
+Part = tuple[NDArray[np.float32], Labels]
+
+
+def _drawn(vectors: NDArray[Any], labels: Labels, part: Labels, classes: tuple[int, ...]) -> Part:
+    """The vectors of the drawn classes in one part of the split, flat, and their classes counted from 0."""
+    chosen = part[np.isin(labels[part], classes)]
+    flat = vectors.reshape(len(vectors), -1)
+    return flat[chosen].astype(np.float32), np.searchsorted(classes, labels[chosen])
+
+
+def _standardised(parts: list[Part]) -> list[Part]:
+    """Bring each component to mean 0 and deviation 1 on the training part: the same for every representation."""
+    mean, deviation = parts[0][0].mean(axis=0), parts[0][0].std(axis=0)
+    scale = np.where(deviation > 1e-8, deviation, 1).astype(np.float32)
+    return [((x - mean) / scale, y) for x, y in parts]
+
+
+# --- matched and unmatched ---------------------------------------------------------------------------------------
+
+
+#: What one scores who knows nothing of the masked form.
+PAIR_CONTROLS = ("mean image", "random latent", "random image")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionJob:
+    """One encoder, every decoder of the same latent configuration, one set of images (Eqs 1 to 12)."""
+
+    source: Source
+    decoders: tuple[str, ...]
+    """Trials whose decoders are tried, the encoder's own among them."""
+    images: str
+    """Name of the set of images."""
+    seed: int = 0
+    """Of the controls."""
+    shown: int = 0
+    """So many originals and reconstructions are returned as pictures."""
+
+    def key(self, restorer: str) -> str:
+        return f"reconstruction/{self.source.trial}/{restorer}/{self.images}"
+
+    @property
+    def keys(self) -> list[str]:
+        """Of its records: every decoder's, then every control's."""
+        return [self.key(restorer) for restorer in (*self.decoders, *PAIR_CONTROLS)]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What one encoder's masked forms become under every decoder; uint8, the last axes H, W, C."""
+
+    originals: Images
+    masked: NDArray[np.float32]
+    restored: Images
+    """(decoders, N, H, W, C), in the order of the job."""
+
+
+def reconstruct(
+    job: ReconstructionJob, encoder: nn.Module, decoders: list[nn.Module], images: Images, mean_image: Images
+) -> tuple[list[Record], Pictures]:
+    """Mean squared error over all components, pixels in [0, 1], of every pair (encoder, decoder), and of controls.
+
+    The controls are what one scores who knows nothing of the masked form: the mean of the training images, the own
+    decoder's output for a random latent, and another image of the set. Deviations (ddof 1) are over images and over
+    means of 16 images, in the order of the set.
+    """
+    masked = mask(encoder, images)
+    decoder_of = dict(zip(job.decoders, decoders, strict=True))
+    rng = np.random.default_rng(job.seed)
+    own = decoder_of[job.source.trial]
+
+    def pair(decoder: nn.Module) -> Callable[[], NDArray[np.float64]]:
+        return lambda: squared_errors(images, lambda part: unmask(decoder, masked[part]))
+
+    measured: dict[str, tuple[str, Callable[[], NDArray[np.float64]]]] = {
+        name: ("matched" if name == job.source.trial else "unmatched", pair(decoder))
+        for name, decoder in decoder_of.items()
+    }
+    measured["mean image"] = "mean image", lambda: squared_errors(images, lambda part: _pixels(mean_image))
+    latents = random_latents(len(images), job.source, rng)
+    measured["random latent"] = "random latent", lambda: squared_errors(images, lambda part: unmask(own, latents[part]))
+    other = images[derangement(len(images), rng)]
+    measured["random image"] = "random image", lambda: squared_errors(images, lambda part: _pixels(other[part]))
+
+    records = []
+    for name, (kind, errors) in measured.items():
+        begin = time.perf_counter()
+        error_N = errors()
+        batch_means = error_N[: len(error_N) // BATCH * BATCH].reshape(-1, BATCH).mean(axis=1)
+        records.append(
+            Record(
+                kind="reconstruction",
+                key=job.key(name),
+                **asdict(job.source),
+                what={"decoder": name, "images": job.images, "pair": kind},
+                metrics={
+                    "mse": float(error_N.mean()),
+                    "sigma_images": _sigma(error_N),
+                    "sigma_batches": _sigma(batch_means),
+                    "n": len(error_N),
+                },
+                seed=job.seed,
+                seconds=time.perf_counter() - begin,
+            )
+        )
+    shown = slice(0, job.shown)
+    restored = [np.rint(unmask(decoder, masked[: max(job.shown, 1)]) * 255).astype(np.uint8) for decoder in decoders]
+    return records, Pictures(images[shown], masked[shown], np.stack(restored)[:, shown])
+
+
+def squared_errors(images: Images, restore: Callable[[slice], NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Mean squared error of each image against what `restore` gives for the same slice, (N,)."""
+    parts = [slice(begin, begin + 1000) for begin in range(0, len(images), 1000)]
+    errors = [np.square(restore(part) - _pixels(images[part])).mean(axis=(1, 2, 3), dtype=np.float64) for part in parts]
+    return np.concatenate(errors)
+
+
+def _pixels(images: Images) -> NDArray[np.float32]:
+    return np.asarray(images, dtype=np.float32) / np.float32(255)
+
+
+def random_latents(count: int, source: Source, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Exact samples of both priors."""
+    gaussian = rng.standard_normal((count, source.gaussian), dtype=np.float32)
+    if not source.categorical:
+        return gaussian
+    one_hot = np.eye(source.categorical, dtype=np.float32)[rng.integers(source.categorical, size=count)]
+    return np.concatenate((gaussian, one_hot), axis=1, dtype=np.float32)
+
+
+def derangement(count: int, rng: np.random.Generator) -> Labels:
+    """A random order in which nothing keeps its place: a random cycle."""
+    cycle = rng.permutation(count)
+    order = np.empty(count, dtype=np.int64)
+    order[cycle] = np.roll(cycle, 1)
+    return order
+
+
+def _sigma(values: NDArray[np.float64]) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0

@@ -1,0 +1,230 @@
+"""Ray tasks around `evaluate`: everything that does not depend on each other, at once, longest first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from torch import nn
+
+from aae.config import AutoencoderConfig
+from aae.masking import mask
+from attacks import AttacksConfig
+from classifiers import ClassifiersConfig
+from study.attack import AttackJob, Scene, attack, fit_recogniser
+from study.config import Control
+from study.controls import fit_control
+from study.datasets import AttackParts, ImageSet, Labels, Split, split
+from study.defences import defend
+from study.evaluate import ClassificationJob, Pictures, ReconstructionJob, classify, reconstruct
+from study.pictures import Images
+from study.records import Record
+from study.seeds import derive
+
+#: Tasks in flight for each core: enough to keep all busy, few enough to keep the driver small.
+AHEAD = 3
+
+#: Attacks that take long, longest first; it decides the order alone.
+SLOW = ("weights", "oracle", "inversion", "known_plaintexts", "transport", "stitch_mlp")
+
+#: How long a classifier takes on the same vectors, roughly; it decides the order, and the time left that is shown.
+COST = {"mlp": 0.5, "random_forest": 1.0, "random_forest_onehot": 2.5, "adaboost": 1.0}
+
+
+def cost(job: ClassificationJob, sizes: Mapping[str, int]) -> float:
+    """How long a classification takes, roughly, in a unit of its own.
+
+    Args:
+        sizes: images of a class in each data set.
+    """
+    longer = 3 if job.representation == "raw" else 1
+    return COST[job.classifier] * longer * max((100, *job.estimators)) / 100 * sizes[job.dataset] * len(job.classes)
+
+
+@ray.remote(num_cpus=1)
+def _mask(encoder: nn.Module, images: Images) -> NDArray[np.float32]:
+    _limit_threads()
+    return mask(encoder, images)
+
+
+@ray.remote(num_cpus=1)
+def _classify(
+    job: ClassificationJob, vectors: NDArray[np.float32], labels: Labels, parts: Split, config: ClassifiersConfig
+) -> tuple[ClassificationJob, list[Record]]:
+    _limit_threads()
+    return job, classify(job, vectors, labels, parts, config)
+
+
+@ray.remote(num_cpus=1)
+def _reconstruct(
+    job: ReconstructionJob, encoder: nn.Module, images: Images, mean_image: Images, *decoders: nn.Module
+) -> tuple[list[Record], Pictures]:
+    _limit_threads()
+    return reconstruct(job, encoder, list(decoders), images, mean_image)
+
+
+@ray.remote(num_cpus=1)
+def _fit_control(name: Control, config: AutoencoderConfig, train: Images, seed: int) -> nn.Module:
+    _limit_threads()
+    return fit_control(name, config, train, seed)
+
+
+@ray.remote(num_cpus=1)
+def _defend(masked: NDArray[np.float32], name: str, seed: int) -> NDArray[np.float32]:
+    return defend(masked, name, seed)
+
+
+@ray.remote(num_cpus=1)
+def _fit_recogniser(images: Images, labels: Labels, parts: AttackParts, config: ClassifiersConfig, seed: int) -> Any:
+    _limit_threads()
+    return fit_recogniser(images, labels, parts, config, seed)
+
+
+@ray.remote(num_cpus=1)
+def _attack(
+    job: AttackJob, config: AttacksConfig, shown: int, own_encoder: Any, own_decoder: Any, *scene: Any
+) -> tuple[AttackJob, Record, Images]:
+    _limit_threads()
+    names = ("images", "labels", "masked", "parts", "public", "encoder", "decoder", "recogniser")
+    own = (own_encoder, own_decoder) if job.own else None
+    return job, *attack(job, Scene(own=own, **dict(zip(names, scene, strict=True))), config, shown)
+
+
+def _limit_threads() -> None:
+    """One core, one thread: a worker that has loaded torch before keeps its old count unless told."""
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+
+
+class FanOut:
+    """What tasks share lies in the object store once, put there by the driver, which outlives every worker."""
+
+    def __init__(self, classifiers: ClassifiersConfig, seed: int) -> None:
+        self._seed = seed
+        self._config = ray.put(classifiers)
+        self._modules: dict[str, Any] = {}
+        self._arrays: dict[str, tuple[Any, Any]] = {}
+        self._attacked: dict[str, tuple[Any, Any]] = {}
+        self._splits: dict[tuple[str, str, bool], Any] = {}
+        self._masked: dict[tuple[str, ...], Any] = {}
+        self._stored: dict[str, Any] = {}
+
+    def add_module(self, name: str, module: nn.Module) -> None:
+        self._modules[name] = ray.put(module)
+
+    def add_control(self, source: str, name: Control, config: AutoencoderConfig, train: Images, seed: int) -> None:
+        """Fit a control where there is room; it then masks like an encoder."""
+        self._modules[f"{source}/encoder"] = _fit_control.remote(name, config, self._once("train", train), seed)
+
+    def _once(self, name: str, array: Images) -> Any:
+        if name not in self._stored:
+            self._stored[name] = ray.put(array)
+        return self._stored[name]
+
+    def add_images(self, data: ImageSet) -> None:
+        self._arrays[data.name] = ray.put(data.images), ray.put(data.labels)
+        for protocol in ("paper", "shared"):
+            for classifier in ("mlp", "other"):
+                self._splits[data.name, protocol, classifier == "mlp"] = ray.put(
+                    split(data, protocol, classifier, self._seed)
+                )
+
+    def add_attacked(self, data: ImageSet, parts: AttackParts) -> None:
+        """Images to attack; `add_images` comes first."""
+        seed = derive(self._seed, "recogniser", data.name)
+        stored = ray.put(parts)
+        recogniser = _fit_recogniser.remote(*self._arrays[data.name], stored, self._config, seed)
+        self._attacked[data.name] = stored, recogniser
+
+    def classifications(
+        self, jobs: list[ClassificationJob], sizes: Mapping[str, int]
+    ) -> Iterator[tuple[ClassificationJob, list[Record]]]:
+        """Run the jobs, longest first by `cost`; yield each with its records as soon as they are there."""
+
+        def calls() -> Iterator[Any]:
+            for job in sorted(jobs, key=lambda job: cost(job, sizes), reverse=True):
+                images, labels = self._arrays[job.dataset]
+                parts = self._splits[job.dataset, job.protocol, job.classifier == "mlp"]
+                vectors = self._vectors(job, images)
+                yield lambda j=job, v=vectors, y=labels, p=parts: _classify.remote(j, v, y, p, self._config)
+
+        yield from _as_done(calls())
+
+    def _vectors(self, job: ClassificationJob | AttackJob, images: Any) -> Any:
+        if job.representation == "raw":
+            return images
+        key = job.source.trial, job.dataset
+        if key not in self._masked:
+            self._masked[key] = _mask.remote(self._modules[f"{job.source.trial}/encoder"], images)
+        if "@" not in job.representation:
+            return self._masked[key]
+        defended = *key, job.representation
+        if defended not in self._masked:
+            seed = derive(self._seed, "defence", *defended)
+            self._masked[defended] = _defend.remote(self._masked[key], job.representation, seed)
+        return self._masked[defended]
+
+    def attacks(
+        self, jobs: list[AttackJob], config: AttacksConfig, public: Images, shown: int
+    ) -> Iterator[tuple[AttackJob, Record, Images]]:
+        """Run the jobs, longest first; yield each with its record and restored pictures as soon as they are there.
+
+        Args:
+            public: the autoencoders' training images.
+            shown: so many pictures of each.
+        """
+        settings, stored = ray.put(config), self._once("train", public)
+
+        def cost(job: AttackJob) -> tuple[int, int]:
+            return (len(SLOW) - SLOW.index(job.attack) if job.attack in SLOW else 0, job.k)
+
+        def calls() -> Iterator[Any]:
+            for job in sorted(jobs, key=cost, reverse=True):
+                images, labels = self._arrays[job.dataset]
+                parts, recogniser = self._attacked[job.dataset]
+                own, pair = (
+                    tuple(self._modules[f"{trial}/{part}"] if trial else None for part in ("encoder", "decoder"))
+                    for trial in (job.own, job.source.trial)
+                )
+                scene = images, labels, self._vectors(job, images), parts, stored, *pair, recogniser
+                yield lambda j=job, o=own, s=scene: _attack.remote(j, settings, shown, *o, *s)
+
+        yield from _as_done(calls())
+
+    def reconstructions(
+        self, jobs: list[ReconstructionJob], images: Mapping[str, Images], mean_image: Images
+    ) -> Iterator[tuple[ReconstructionJob, list[Record], Pictures]]:
+        """Run the jobs, largest set first; yield records and pictures of each as soon as they are there."""
+        stored = {name: self._once(name, array) for name, array in images.items()}
+        mean = self._once("mean image", mean_image)
+        waiting: dict[str, ReconstructionJob] = {job.key(""): job for job in jobs}
+
+        def calls() -> Iterator[Any]:
+            for job in sorted(jobs, key=lambda job: len(images[job.images]), reverse=True):
+                encoder = self._modules[f"{job.source.trial}/encoder"]
+                decoders = [self._modules[f"{trial}/decoder"] for trial in job.decoders]
+                yield lambda j=job, e=encoder, d=decoders: _reconstruct.remote(j, e, stored[j.images], mean, *d)
+
+        for records, pictures in _as_done(calls()):
+            first = records[0]
+            job = waiting[f"reconstruction/{first.trial}//{first.what['images']}"]
+            yield job, records, pictures
+
+
+def _as_done(calls: Iterable[Callable[[], Any]]) -> Iterator[Any]:
+    """Start calls in their order, a bounded number ahead; yield results as they come."""
+    limit = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    pending: list[Any] = []
+    for call in calls:
+        pending.append(call())
+        if len(pending) >= limit:
+            done, pending = ray.wait(pending)
+            yield from ray.get(done)
+    while pending:
+        done, pending = ray.wait(pending)
+        yield from ray.get(done)

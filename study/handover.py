@@ -1,0 +1,340 @@
+"""What changes hands: a file of masked forms, what is learned from it, and pictures restored with the key.
+
+The owner masks; the receiver needs neither encoder nor images. A file of masked forms is Apache Parquet: a column
+`masked` of float32 lists, and `label` and `name` only where they were asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import stats
+from sklearn.preprocessing import StandardScaler
+
+import classifiers
+from aae.keys import Key, KeyFileError, is_locked, load_key, write_private
+from aae.locks import LockError, lock, unlock
+from aae.masking import mask, unmask
+from classifiers import ClassifiersConfig, Scores
+from study.config import InputError
+from study.datasets import Labels, stratified
+from study.model_file import Model, ModelInfo, is_model, read_model
+from study.pictures import Pictures
+from study.seeds import derive
+
+#: The layout of the file; another number is refused.
+FORMAT = "1"
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class MaskedFile:
+    """A file of masked forms, open for reading."""
+
+    path: Path
+    pair: str
+    gaussian: int
+    categorical: int
+    count: int
+    has_labels: bool
+    has_names: bool
+
+    @property
+    def length(self) -> int:
+        return self.gaussian + self.categorical
+
+    def chunks(self) -> Iterator[tuple[Vectors, list[str], list[str]]]:
+        """Masked forms, labels and names, a group of rows at a time; lists are empty where there are none."""
+        try:
+            yield from self._chunks()
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            raise InputError(f"{self.path}: is damaged ({' '.join(str(error).split())[:120]})") from None
+
+    def _chunks(self) -> Iterator[tuple[Vectors, list[str], list[str]]]:
+        with pq.ParquetFile(self.path, pre_buffer=False) as file:  # which else keeps the whole file in memory
+            for batch in file.iter_batches(batch_size=1000):
+                flat = batch.column("masked").flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+                if len(flat) != batch.num_rows * self.length or not np.isfinite(flat).all():
+                    raise InputError(f"{self.path}: holds masked forms that are not {self.length} finite numbers")
+                labels = batch.column("label").to_pylist() if self.has_labels else []
+                names = batch.column("name").to_pylist() if self.has_names else []
+                if None in labels or None in names:
+                    raise InputError(f"{self.path}: leaves a label or a name out: make it again with `study mask`")
+                yield flat.reshape(-1, self.length), labels, names
+
+    def whole(self) -> tuple[Vectors, NDArray[Any]]:
+        """All masked forms and labels; `InputError` where there are no labels."""
+        if not self.has_labels:
+            raise InputError(f"{self.path}: has no labels: mask again with --labels")
+        if not self.count:
+            raise InputError(f"{self.path}: holds no masked forms: mask some pictures first")
+        parts = list(self.chunks())
+        return np.concatenate([p[0] for p in parts]), np.array([label for p in parts for label in p[1]])
+
+
+def open_masked(path: Path) -> MaskedFile:
+    """Look into a file of masked forms; `InputError` where it is none."""
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, count = file.schema_arrow, file.metadata.num_rows
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: is not a readable Parquet file ({' '.join(str(error).split())[:120]})") from None
+    header = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    if header.get("format") != FORMAT or "pair" not in header or "masked" not in schema.names:
+        raise InputError(f"{path}: holds no masked forms of this project: make it with `study mask`")
+    try:
+        gaussian, categorical = int(header["gaussian"]), int(header["categorical"])
+    except (KeyError, ValueError):
+        raise InputError(f"{path}: does not say how long a masked form is: make it again with `study mask`") from None
+    if schema.field("masked").type != pa.list_(pa.float32()):
+        raise InputError(f"{path}: masked is {schema.field('masked').type}: must be lists of float32")
+    labels, names = "label" in schema.names, "name" in schema.names
+    return MaskedFile(path, header["pair"], gaussian, categorical, count, labels, names)
+
+
+def write_masked(encoder: Key, pictures: Pictures, out: Path, *, labels: bool, names: bool) -> int:
+    """Mask pictures into a file, a chunk at a time; return how many. The file appears when it is whole."""
+    if out.exists():
+        raise InputError(f"{out}: is already there: choose another --out")
+    header = {"format": FORMAT, "pair": encoder.pair, **{k: str(v) for k, v in vars(encoder.latent).items()}}
+    columns = [("masked", pa.list_(pa.float32()))]
+    columns += [("label", pa.string())] if labels else []
+    columns += [("name", pa.string())] if names else []
+    schema = pa.schema(columns, metadata=header)
+    beside, count = out.with_name(f".{out.name}.part"), 0
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
+            for chunk in pictures:
+                masked = mask(encoder.module, chunk.images)
+                offsets = pa.array(np.arange(0, masked.size + 1, masked.shape[1], dtype=np.int32))
+                arrays = [pa.ListArray.from_arrays(offsets, pa.array(masked.ravel()))]
+                arrays += [pa.array(chunk.labels)] if labels else []
+                arrays += [pa.array(chunk.names)] if names else []
+                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+                count += len(masked)
+        beside.replace(out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from None
+    finally:
+        if beside.exists():  # which, unlike unlinking, may be asked below what is no folder
+            beside.unlink()
+    return count
+
+
+def read_key(path: Path, part: str | None, passphrase: Callable[[], str] | None = None) -> Key:
+    """One half of a pair, or either; `InputError` where the file is none, or another passphrase's."""
+    try:
+        return load_key(path, part, passphrase)
+    except KeyFileError as error:
+        raise InputError(str(error)) from None
+
+
+def write_pictures(decoder: Key, masked: MaskedFile, out: Path, *, anyway: bool) -> int:
+    """Restore masked forms as PNG pictures `000000.png`, ...; return how many.
+
+    Raises:
+        InputError: the decoder is another pair's (unless `anyway`), another length's, or the folder is in use.
+    """
+    if decoder.latent.length != masked.length:
+        raise InputError(
+            f"{masked.path}: masked forms of {masked.length} numbers; this decoder takes {decoder.latent.length}"
+        )
+    if decoder.pair != masked.pair and not anyway:
+        raise InputError(
+            f"{masked.path}: was masked by pair {masked.pair}, and this is the decoder of pair {decoder.pair}: give "
+            f"the matching one, or --anyway to see what a stranger sees"
+        )
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out}: is not empty: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    number = 0
+    for vectors, _, _ in masked.chunks():
+        for image in np.rint(unmask(decoder.module, vectors) * 255).astype(np.uint8):
+            Image.fromarray(image.squeeze()).save(out / f"{number:06d}.png")
+            number += 1
+    return number
+
+
+def classify_masked(
+    masked: MaskedFile, names: tuple[str, ...], config: ClassifiersConfig, repeats: int, seed: int
+) -> pd.DataFrame:
+    """Accuracy, precision and recall of classifiers on labelled masked forms, over repeated random splits.
+
+    Each split is stratified, 64% for training, 16% to choose the epoch, 20% to test; vectors are standardised on the
+    training part. The interval is Student's over the splits. What is measured depends on the seed alone.
+    """
+    vectors, labels, classes = _labelled(masked)
+    rows = []
+    for name in names:
+        measured = [
+            _one_split(vectors, labels, len(classes), name, config, derive(seed, "handover", repeat))
+            for repeat in range(repeats)
+        ]
+        row: dict[str, Any] = {"classifier": name, "splits": repeats}
+        for metric in ("accuracy", "precision", "recall"):
+            values = np.array([getattr(scores, metric) for scores in measured])
+            row[metric] = float(values.mean())
+            half = float(stats.t.ppf(0.975, repeats - 1) * values.std(ddof=1) / repeats**0.5) if repeats > 1 else np.nan
+            row |= {f"{metric}_low": row[metric] - half, f"{metric}_high": row[metric] + half}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _labelled(masked: MaskedFile) -> tuple[Vectors, Labels, list[str]]:
+    """Masked forms, their classes by index, and the names of the classes; `InputError` where there are too few."""
+    vectors, told = masked.whole()
+    classes, labels = np.unique(told, return_inverse=True)
+    smallest = np.bincount(labels).min()
+    if len(classes) < 2 or smallest < 5:
+        raise InputError(
+            f"{masked.path}: has {len(classes)} classes, the smallest of {smallest}: it takes two, of five images each"
+        )
+    return vectors, labels, classes.tolist()
+
+
+def _one_split(
+    vectors: Vectors, labels: Labels, classes: int, name: str, config: ClassifiersConfig, seed: int
+) -> Scores:
+    rng = np.random.default_rng(seed)
+    rest, test = stratified(labels, 0.2, rng)
+    train, validation = (rest[part] for part in stratified(labels[rest], 0.2, rng))
+    scaler, fitted = _fitted(vectors, labels, train, validation, classifiers.build(name, config, seed))
+    return classifiers.score(labels[test], fitted.predict(scaler.transform(vectors[test]).astype(np.float32)), classes)
+
+
+def _fitted(
+    vectors: Vectors, labels: Labels, train: Labels, validation: Labels, classifier: Any
+) -> tuple[StandardScaler, Any]:
+    scaler = StandardScaler().fit(vectors[train])
+    parts = [(scaler.transform(vectors[part]).astype(np.float32), labels[part]) for part in (train, validation)]
+    return scaler, classifiers.fit(classifier, *parts)
+
+
+def learn_model(masked: MaskedFile, config: ClassifiersConfig, seed: int) -> Model:
+    """One neural network from all labelled masked forms; a stratified 16% of them choose the epoch."""
+    vectors, labels, classes = _labelled(masked)
+    seed = derive(seed, "handover", "model")
+    train, validation = stratified(labels, 0.16, np.random.default_rng(seed))
+    scaler, network = _fitted(vectors, labels, train, validation, classifiers.build("mlp", config, seed))
+    try:
+        info = ModelInfo(
+            pair=masked.pair,
+            gaussian=masked.gaussian,
+            categorical=masked.categorical,
+            classes=tuple(classes),
+            hidden=network.hidden,
+            trained_on=len(labels),
+            validation_accuracy=float(network.history_[network.best_epoch_ - 1]["validation_accuracy"]),
+        )
+    except ValueError as error:
+        raise InputError(f"{masked.path}: {error}") from None
+    return Model(info, scaler, network)
+
+
+def write_predictions(path: Path, masked: MaskedFile, out: Path) -> dict[str, int]:
+    """Write the class of every masked form, as the model in `path` sees it, to a table, a chunk at a time.
+
+    Returns:
+        How many `forms`; with labels also how many are `right`, and how many `unknown`: of classes the model lacks.
+
+    Raises:
+        InputError: the model is another pair's or another length's, or the table is there already.
+    """
+    model = read_model(path)
+    wanted, given = (f"{one.gaussian}+{one.categorical}" for one in (model.info, masked))
+    if wanted != given:
+        raise InputError(f"{masked.path}: masked forms of {given} numbers; the model {path} takes {wanted}")
+    if model.info.pair != masked.pair:
+        raise InputError(
+            f"{masked.path}: was masked by pair {masked.pair}, and {path} learned from pair {model.info.pair}: mask "
+            f"with that pair's encoder, or learn anew from masked forms of this pair"
+        )
+    if out.exists():
+        raise InputError(f"{out}: is already there: choose another --out")
+    beside = out.with_name(f".{out.name}.part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            counts = _predict_into(file, model, masked)
+        beside.replace(out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from None
+    finally:
+        if beside.exists():  # which, unlike unlinking, may be asked below what is no folder
+            beside.unlink()
+    return counts
+
+
+def _predict_into(file: TextIO, model: Model, masked: MaskedFile) -> dict[str, int]:
+    classes, known = np.array(model.info.classes, dtype=object), frozenset(model.info.classes)
+    first = "name" if masked.has_names else "number"
+    file.write(f"{first},class,probability\n")
+    counts = dict.fromkeys(("forms", "right", "unknown") if masked.has_labels else ("forms",), 0)
+    for vectors, labels, names in masked.chunks():
+        try:
+            best, probability = model.predict(vectors)
+        except InputError as error:
+            raise InputError(f"{masked.path}: {error}") from None
+        begin = counts["forms"]
+        told = names if masked.has_names else range(begin, begin + len(vectors))
+        table = pd.DataFrame({first: told, "class": classes[best], "probability": probability})
+        table.to_csv(file, index=False, header=False, float_format="%.6f", lineterminator="\n")
+        counts["forms"] += len(vectors)
+        if masked.has_labels:
+            counts["right"] += int((classes[best] == np.array(labels, dtype=object)).sum())
+            counts["unknown"] += sum(label not in known for label in labels)
+    return counts
+
+
+def turn_lock(path: Path, passphrase: Callable[[], str], *, locked: bool) -> None:
+    """Lock or unlock a decoder where it lies; it stays readable by its owner alone.
+
+    Raises:
+        InputError: the file is no decoder, is already so, or the passphrase is too short or not the right one.
+    """
+    try:
+        if is_locked(path) == locked:
+            raise InputError(f"{path}: is {'already' if locked else 'not'} locked")
+        asked = passphrase()
+        read_key(path, "decoder", lambda: asked)  # nothing else is locked, and nothing damaged
+        content = path.read_bytes()
+        write_private(path, lock(content, asked) if locked else unlock(content, asked))
+    except LockError as error:
+        raise InputError(f"{path}: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read or written ({error.strerror})") from None
+
+
+def inspect(path: Path, passphrase: Callable[[], str] | None = None) -> dict[str, Any]:
+    """What a file of this project says of itself."""
+    if path.suffix == ".parquet":
+        masked = open_masked(path)
+        return {"kind": "masked forms"} | {key: value for key, value in vars(masked).items() if key != "path"}
+    if is_model(path):
+        model = read_model(path)
+        numbers = sum(array.size for array in model.network.state().values())
+        return {"kind": "classifier", **vars(model.info), "parameters": numbers}
+    key = read_key(path, None, passphrase)
+    numbers = sum(parameter.numel() for parameter in key.module.parameters())
+    return {
+        "kind": key.part,
+        "locked": is_locked(path),
+        "pair": key.pair,
+        **vars(key.latent),
+        "network": json.loads(json.dumps(vars(key.network))),
+        "parameters": numbers,
+    }

@@ -1,0 +1,74 @@
+"""Where a study's numbers come from: versions, commit, machine, seeds, hashes of the data."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from study.config import StudyConfig
+from study.datasets import ImageSet
+from study.records import HOST, write_whole
+from study.trial import TrialSpec
+
+PACKAGES = ("ray", "torch", "torchvision", "scikit-learn", "optuna", "numpy", "pandas", "tensorboardX", "safetensors")
+
+
+def write_manifest(folder: Path, config: StudyConfig, specs: list[TrialSpec], data: list[ImageSet]) -> None:
+    """Add this run to `manifest.json`; earlier runs of the same study stay in it."""
+    path = folder / "manifest.json"
+    runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    content = {
+        "schema": 1,
+        "title": config.title,
+        "seed": config.seed,
+        "trial_seeds": {spec.id: spec.seed for spec in specs},
+        "encoders_from": config.encoders.from_,
+        "data": {
+            d.name: {"sha256": d.digest(), "train": len(d.train_images), "test": len(d.test_images)} for d in data
+        },
+        "runs": [*runs, _this_run()],
+    }
+    write_whole(path, json.dumps(content, indent=2) + "\n")
+
+
+def _this_run() -> dict[str, Any]:
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": HOST,
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "python": sys.version.split()[0],
+        "packages": versions(),
+        "commit": commit(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what can move a result."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def commit() -> str:
+    """The commit of the checkout this code lies in, with a mark where files differ; the version elsewhere."""
+    root = Path(__file__).resolve().parent.parent
+    if (root / ".git").exists():
+        try:
+            return subprocess.run(
+                ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            pass
+    try:
+        return importlib.metadata.version("masked-study")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,117 @@
+"""What is done before a study starts: its data loaded, its folder looked at, everything given checked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from aae.keys import KeyFileError, load_key
+from study import datasets
+from study.config import InputError, StudyConfig, from_plain, refused_changes, to_plain
+from study.datasets import ImageSet
+from study.pictures import Images
+from study.records import write_whole
+from study.trial import TrialSpec, read_result
+
+
+@dataclass(frozen=True)
+class Data:
+    """All images of a study, loaded and checked."""
+
+    autoencoder: ImageSet
+    train: Images
+    held_out: Images
+    tasks: dict[str, ImageSet]
+
+
+def load_data(config: StudyConfig, data_dir: Path) -> Data:
+    """Load every image of a study, and check what depends on them."""
+    network = config.network
+    loaded: dict[str, ImageSet] = {}
+    for name in [config.data.autoencoder, *(task.data for task in config.tasks)]:
+        if name not in loaded:
+            loaded[name] = datasets.load(name, data_dir, size=network.image_size, channels=network.channels)
+    autoencoder = loaded[config.data.autoencoder]
+    train, held_out = datasets.autoencoder_parts(autoencoder, config.data)
+    for point in config.latents:
+        batch = config.autoencoder(point).training.batch_size
+        if batch > len(train):
+            raise InputError(f"batch_size = {batch}: {autoencoder.name} gives {len(train)} training images: take fewer")
+    tasks = {}
+    for task in config.tasks:
+        tasks[task.data] = datasets.with_test_part(loaded[task.data], config.seed)
+        for count in task.classes:
+            datasets.draws(tasks[task.data], count, 1, config.seed)
+        if config.attacks.names:
+            datasets.attack_parts(tasks[task.data], config.attacks.victims, config.seed)
+    return Data(autoencoder, train, held_out, tasks)
+
+
+def check_folder(out: Path, config: StudyConfig) -> None:
+    """Raise `InputError` unless a study of this configuration can begin or go on in the folder."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is not a folder: choose another --out")
+    kept = out / "config.json"
+    if kept.exists():
+        old = read_folder_config(out)
+        if differences := refused_changes(old, config):
+            raise InputError(
+                f"{out}: holds a study that differs in {'; '.join(differences)}: choose another --out, or ask for "
+                f"the same with at most more draws, instances or latent configurations"
+            )
+    elif out.exists() and any(path.name != ".lock" for path in out.iterdir()):
+        raise InputError(f"{out}: is not empty and holds no study: choose another --out")
+
+
+def read_folder_config(folder: Path) -> StudyConfig:
+    """The configuration of the study in a folder; `InputError` where there is none."""
+    path = folder / "config.json"
+    try:
+        config: StudyConfig = from_plain(StudyConfig, json.loads(path.read_text()))
+    except OSError:
+        raise InputError(f"{folder}: holds no study (no config.json)") from None
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path}: is not the configuration of a study ({error})") from None
+    return config
+
+
+def open_folder(out: Path, config: StudyConfig) -> None:
+    """Make the folder, keep the configuration in it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / "config.json", json.dumps(to_plain(config), indent=2) + "\n")
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from None
+
+
+def given_specs(config: StudyConfig) -> list[TrialSpec]:
+    """The trained autoencoders of another study that have one of this study's latent configurations."""
+    source = Path(str(config.encoders.from_))
+    points = {(p.gaussian, p.categorical): p.instances or config.instances for p in config.latents}
+    found = [
+        TrialSpec.from_plain(read_result(path.parent)["trial"]) for path in sorted(source.glob("trials/*/result.json"))
+    ]
+    chosen = [
+        spec
+        for spec in found
+        if spec.instance < points.get((spec.config.latent.gaussian, spec.config.latent.categorical), 0)
+    ]
+    if not chosen:
+        raise InputError(
+            f"encoders.from = {str(source)!r}: holds no trained pair of this study's latent configurations"
+        )
+    for spec in chosen:
+        for part in ("encoder", "decoder"):
+            read_part(source, spec, part)
+    return chosen
+
+
+def read_part(folder: Path, spec: TrialSpec, part: str) -> nn.Module:
+    """The encoder or decoder of a finished trial; `InputError` where its file cannot be used."""
+    try:
+        return load_key(folder / "trials" / spec.id / f"{part}.safetensors", part).module
+    except KeyFileError as error:
+        raise InputError(str(error)) from None

@@ -1,0 +1,215 @@
+"""Pictures of one's own: a folder, a folder of class folders, or an `.npz`, read a few at a time.
+
+Nothing a stranger hands over is trusted: links that leave the folder and pictures that unpack to more than
+`LARGEST` pixels are refused, arrays are never unpickled, and memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.nn import functional
+
+from study.config import InputError
+
+Images = NDArray[np.uint8]
+
+#: Pixels of the largest picture that is opened.
+LARGEST = 50_000_000
+
+#: Images read, masked and written at once.
+CHUNK = 500
+
+ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some images, and what is known of each."""
+
+    images: Images
+    """uint8, (N, size, size, channels)."""
+    names: list[str]
+    labels: list[str]
+    """Empty text where there is none."""
+
+
+class Pictures:
+    """Images from a path, brought to squares of one size.
+
+    Args:
+        path: a folder of pictures, a folder of class folders (their names are the labels), or an `.npz` with `images`
+            or `train_images`, uint8, and perhaps labels of the same prefix.
+        size, channels: what the encoder wants. A picture that is not square loses its longer ends.
+        skip_broken: leave out pictures that cannot be read, instead of raising.
+
+    Attributes:
+        skipped: one line for each picture left out.
+    """
+
+    def __init__(self, path: Path, *, size: int, channels: int, skip_broken: bool = False) -> None:
+        self._path, self._size, self._channels, self._skip_broken = path, size, channels, skip_broken
+        self.skipped: list[str] = []
+        if path.is_dir():
+            self._files = _listed(path)
+            self.count = len(self._files)
+        elif path.suffix == ".npz" and path.exists():
+            self._member = _ArrayReader(path)
+            self.count = self._member.shape[0]
+        else:
+            raise InputError(f"{path}: must be a folder of pictures, a folder of class folders, or an .npz file")
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Raises `InputError` for a picture that cannot be read, unless those are skipped."""
+        return self._from_folder() if self._path.is_dir() else self._from_array()
+
+    def _from_folder(self) -> Iterator[Chunk]:
+        for begin in range(0, self.count, CHUNK):
+            images, names, labels = [], [], []
+            for file in self._files[begin : begin + CHUNK]:
+                try:
+                    images.append(self._opened(file))
+                except InputError as error:
+                    if not self._skip_broken:
+                        raise
+                    self.skipped.append(str(error))
+                    continue
+                inside = file.relative_to(self._path)
+                names.append(str(inside))
+                labels.append(inside.parts[0] if len(inside.parts) > 1 else "")
+            if images:
+                yield Chunk(np.stack(images), names, labels)
+
+    def _opened(self, file: Path) -> Images:
+        if not file.resolve().is_relative_to(self._path.resolve()):
+            raise InputError(f"{file}: is a link that leaves {self._path}: copy the picture there instead")
+        try:
+            with Image.open(file) as picture:
+                width, height = picture.size
+                if width * height > LARGEST:
+                    raise InputError(f"{file}: has {width} x {height} pixels, more than {LARGEST:,}: shrink it first")
+                upright = ImageOps.exif_transpose(picture).convert("RGB" if self._channels == 3 else "L")
+                fitted = ImageOps.fit(upright, (self._size, self._size), Image.Resampling.BILINEAR)
+        except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{file}: is not a picture that can be read ({error}): mend it or skip it") from None
+        return np.asarray(fitted, dtype=np.uint8).reshape(self._size, self._size, self._channels)
+
+    def _from_array(self) -> Iterator[Chunk]:
+        names = self._member.class_names
+        begin = 0
+        for images, labels in self._member:
+            told = [] if labels is None else [names[n] if 0 <= n < len(names) else str(n) for n in labels.tolist()]
+            numbers = [str(begin + i) for i in range(len(images))]
+            yield Chunk(shaped(images, self._size, self._channels), numbers, told or [""] * len(images))
+            begin += len(images)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """The pictures in a folder and in the folders of it, by name."""
+    found = [file for pattern in ("*", "*/*") for file in folder.glob(pattern) if file.suffix.lower() in ENDINGS]
+    files = sorted(file for file in found if file.is_file() or file.is_symlink())
+    if not files:
+        raise InputError(f"{folder}: holds no pictures ({', '.join(sorted(ENDINGS))}), nor folders of them")
+    return files
+
+
+class _ArrayReader:
+    """Rows of the images in an `.npz`, as they come out of the archive: the whole is never in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = {name.removesuffix(".npy") for name in archive.namelist()}
+        except (OSError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: is not a readable .npz archive, or is cut short ({error})") from None
+        prefix = next((p for p in ("", "train_") if f"{p}images" in members), None)
+        if prefix is None:
+            raise InputError(f"{path}: has neither images nor train_images; it holds {', '.join(sorted(members))}")
+        self._name, label = f"{prefix}images", f"{prefix}labels"
+        with zipfile.ZipFile(path) as archive, archive.open(f"{self._name}.npy") as file:
+            self.shape, self._dtype = self._header(file)
+        channels = (*self.shape, 1)[3] if len(self.shape) in (3, 4) else 0
+        if self._dtype != np.uint8 or channels not in (1, 3):
+            raise InputError(
+                f"{path}: {self._name} of type {self._dtype} and shape {self.shape}: must be uint8, (N, H, W) or "
+                f"(N, H, W, 1 or 3)"
+            )
+        self._labels, self.class_names = self._small(label if label in members else ""), self._class_names(members)
+        if self._labels is not None and self._labels.shape != self.shape[:1]:
+            raise InputError(f"{path}: {label} of shape {self._labels.shape}: must be ({self.shape[0]},)")
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[Any] | None]]:
+        row = int(np.prod(self.shape[1:]))
+        with zipfile.ZipFile(self._path) as archive, archive.open(f"{self._name}.npy") as file:
+            self._header(file)
+            for begin in range(0, self.shape[0], CHUNK):
+                count = min(CHUNK, self.shape[0] - begin)
+                try:
+                    content = file.read(count * row)
+                except (OSError, zipfile.BadZipFile, EOFError) as error:
+                    raise InputError(f"{self._path}: {self._name} is damaged ({error})") from None
+                if len(content) < count * row:
+                    raise InputError(f"{self._path}: {self._name} is cut short after {begin} images")
+                images = np.frombuffer(bytearray(content), dtype=np.uint8).reshape(count, *self.shape[1:])
+                yield images, None if self._labels is None else self._labels[begin : begin + count]
+
+    def _header(self, file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        try:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, column_major, dtype = read(file)
+        except ValueError as error:
+            raise InputError(f"{self._path}: {self._name} is not an array ({error})") from None
+        if column_major or dtype.hasobject:
+            raise InputError(f"{self._path}: {self._name}: must be a plain array, save it with numpy.savez")
+        return shape, dtype
+
+    def _small(self, name: str) -> NDArray[Any] | None:
+        if not name:
+            return None
+        try:
+            with np.load(self._path, allow_pickle=False) as archive:
+                array: NDArray[Any] = archive[name]
+        except ValueError as error:
+            raise InputError(f"{self._path}: {name}: is not a plain array ({error})") from None
+        return array
+
+    def _class_names(self, members: set[str]) -> list[str]:
+        names = self._small("class_names") if "class_names" in members else None
+        return [] if names is None else [str(name) for name in names]
+
+
+def shaped(images: NDArray[Any], size: int, channels: int) -> Images:
+    """Bring images to (N, size, size, channels): grey becomes RGB by repetition, RGB becomes grey by its mean."""
+    images = images[..., None] if images.ndim == 3 else images
+    if images.shape[3] < channels:
+        images = np.repeat(images, channels, axis=3)
+    elif images.shape[3] > channels:
+        images = np.rint(images.mean(axis=3, keepdims=True)).astype(np.uint8)
+    return resized(images, size) if images.shape[1:3] != (size, size) else np.ascontiguousarray(images)
+
+
+def resized(images: Images, size: int) -> Images:
+    """Bilinear with antialiasing; the paper does not name its filter."""
+    parts = [
+        functional.interpolate(
+            torch.from_numpy(np.ascontiguousarray(chunk)).permute(0, 3, 1, 2).float(),
+            size=(size, size),
+            mode="bilinear",
+            antialias=True,
+            align_corners=False,
+        )
+        for chunk in np.array_split(images, max(1, len(images) // 5000))
+    ]
+    return torch.cat(parts).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()

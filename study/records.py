@@ -1,0 +1,151 @@
+"""Records: everything measured is one line, one set of numbers, with what produced it.
+
+`records.jsonl` is written by the driver alone, a line at a time, and is the truth of a study together with its
+checkpoints. A line that a crash cut short is dropped when the file is opened again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import re
+import socket
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from study.config import InputError
+
+HOST = socket.gethostname()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One measurement."""
+
+    kind: str
+    """`trial`, `reconstruction`, `classification` or `attack`."""
+    key: str
+    """Its identity within the study: what is there is never measured again."""
+    trial: str
+    """The autoencoder it belongs to."""
+    gaussian: int
+    categorical: int
+    batch_size: int
+    instance: int
+    what: dict[str, Any] = field(default_factory=dict)
+    """What was measured: data set, draw, classifier, protocol, pair."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The numbers."""
+    detail: dict[str, Any] = field(default_factory=dict)
+    """What a picture needs: confusion, counts of scores, curves, reasons."""
+    seed: int = 0
+    seconds: float = 0.0
+    host: str = HOST
+
+
+class RecordFile:
+    """The open records of one study; one driver at a time may hold it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "records.jsonl"
+        self._lock = (folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise InputError(f"{folder}: another study is running there: wait for it or choose another --out") from None
+        _drop_torn_line(self.path)
+        self.records = read_records(folder)
+        self.keys = {record.key for record in self.records}
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def append(self, record: Record) -> None:
+        """Keep a record: on disk when this returns."""
+        assert record.key not in self.keys, record.key
+        self._file.write(json.dumps(asdict(record)) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.records.append(record)
+        self.keys.add(record.key)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._lock.close()
+
+
+def read_records(folder: Path) -> list[Record]:
+    """All records of a study's folder; `InputError` for a file that is not ours."""
+    path = folder / "records.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        return [Record(**json.loads(line)) for line in lines if line.endswith("\n")]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: is not a file of records ({error})") from None
+
+
+def _drop_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        if content and not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def frame(records: list[Record], kind: str) -> pd.DataFrame:
+    """The records of one kind as a table, a column for every key of `what` and `metrics`."""
+    rows = [
+        {
+            "key": r.key,
+            "trial": r.trial,
+            "gaussian": r.gaussian,
+            "categorical": r.categorical,
+            "batch_size": r.batch_size,
+            "instance": r.instance,
+            **r.what,
+            **r.metrics,
+            "seconds": r.seconds,
+        }
+        for r in records
+        if r.kind == kind
+    ]
+    return pd.DataFrame(rows)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file in one step: beside its place, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        Path(beside).chmod(0o644)
+        Path(beside).replace(path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write a compressed `.npz` in one step."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    write_whole(path, content.getvalue())
+
+
+def file_name(name: str) -> str:
+    """The name of a data set as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "_", name)

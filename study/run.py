@@ -1,0 +1,386 @@
+"""The order of a study: data, trials, pairs, classification, report. What is there is never made again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aae.config import AutoencoderConfig
+from study import datasets, objectives
+from study.artifacts import artifact, keep_samples
+from study.attack import attack_jobs
+from study.config import Control, InputError, StudyConfig, TaskConfig, to_plain
+from study.datasets import ImageSet
+from study.evaluate import ClassificationJob, Pictures, ReconstructionJob, Source
+from study.front import finalists
+from study.manifest import write_manifest
+from study.opening import Data, check_folder, given_specs, load_data, open_folder, read_part
+from study.records import Record, RecordFile, file_name, write_arrays, write_whole
+from study.search_config import configured
+from study.seeds import derive, identity
+from study.trial import TrialSpec, read_result, trial_specs
+from study.views.report import write_report
+from study.views.tensorboard import Live, write_tensorboard
+from study.views.terminal import Progress
+
+if TYPE_CHECKING:
+    from study.search import Ended  # brings Ray
+
+#: Pictures of every pair and set that the report can show.
+SHOWN = 12
+
+
+def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, progress: Progress) -> None:
+    """Run a study, or go on with it; in the end its folder holds the report.
+
+    Raises:
+        InputError: something given cannot be used. Everything is checked before the folder is made.
+    """
+    data = load_data(config, data_dir)
+    specs = given_specs(config) if config.encoders.from_ else trial_specs(config)
+    check_folder(out, config)
+    if config.search.trials:
+        objectives.check(config)
+    from study.cluster import connected  # Ray takes seconds to import: bad input is told before
+
+    with connected(address, config.resources):
+        open_folder(out, config)
+        write_manifest(out, config, specs, [data.autoencoder, *data.tasks.values()])
+        with RecordFile(out) as records:
+            if config.search.trials:
+                specs = _search(config, data, out, records, progress)
+            done = _trials(config, specs, data, out, records, progress)
+            if not done:
+                raise InputError(f"{out}: every autoencoder failed; records.jsonl says why: change the configuration")
+            _pairs(config, done, data, out, records, progress)
+            _samples(done, data, out)
+            _classification(config, done, data, out, records, progress)
+            _attacks(config, done, data, out, records, progress)
+    progress.phase("report", 2)
+    write_report(out)
+    progress.advance()
+    write_tensorboard(out)
+    progress.advance()
+
+
+# --- the phases --------------------------------------------------------------------------------------------------
+
+
+def _search(config: StudyConfig, data: Data, out: Path, records: RecordFile, progress: Progress) -> list[TrialSpec]:
+    """Search; return what is to be confirmed on fresh seeds: the study's latent configurations and the finalists."""
+    from study.search import run_search, search_records
+
+    left = max(0, config.search.trials - len(search_records(records.records)))
+    shown = _Shown(config, out, progress, "search", left)
+
+    def make(ended: Ended, role: str, detail: dict[str, Any]) -> Record:
+        shown.end(ended)
+        return _trial_record(ended, out, role, detail)
+
+    run_search(config, _bench(config, data), out, records, shown.epoch, make)
+    tried = search_records(records.records)
+    if not any(record.what["status"] == "complete" for record in tried):
+        raise InputError(f"{out}: no trial of the search was completed; records.jsonl says why: change the space")
+    base = config.autoencoder(config.latents[0])
+    best = finalists(config, tried)
+    return trial_specs(config, [configured(base, record.detail["params"]) for record in best])
+
+
+def _bench(config: StudyConfig, data: Data) -> objectives.Bench:
+    """What trials share; draws for the objectives only where there is a search."""
+    draws = objectives.validation_draws(config, data.tasks) if config.search.trials else ()
+    return objectives.Bench(
+        data.train, data.held_out, draws, config.classifiers, config.search.classifier, config.attacks
+    )
+
+
+def _trials(
+    config: StudyConfig, specs: list[TrialSpec], data: Data, out: Path, records: RecordFile, progress: Progress
+) -> list[TrialSpec]:
+    """Train what is not trained; return the autoencoders there are."""
+    from study.search import run_trials
+
+    if config.encoders.from_:
+        for spec in specs:
+            _adopt(Path(config.encoders.from_) / "trials" / spec.id, out / "trials" / spec.id)
+    missing = [spec for spec in specs if f"trial/{spec.id}" not in records.keys]
+    searched = list(objectives.directions(config.search)) if config.search.trials else []
+    shown = _Shown(config, out, progress, "trials", len(missing))
+
+    def on_end(ended: Ended) -> None:
+        records.append(_trial_record(ended, out, "fresh" if searched else "", {}))
+        shown.end(ended)
+
+    run_trials(missing, _bench(config, data), out, config.resources, searched, shown.epoch, on_end)
+    failed = {r.trial for r in records.records if r.kind == "trial" and r.what["status"] != "complete"}
+    return [spec for spec in specs if spec.id not in failed]
+
+
+class _Shown:
+    """Trials on the terminal and in TensorBoard, as they run."""
+
+    def __init__(self, config: StudyConfig, out: Path, progress: Progress, phase: str, trials: int) -> None:
+        self._epochs, self._progress = config.training.epochs, progress
+        progress.phase(phase, trials * self._epochs)
+        self._live = Live(out) if trials else None
+
+    def epoch(self, spec: TrialSpec, metrics: dict[str, float]) -> None:
+        if self._live:
+            self._live.epoch(spec, metrics)
+        self._progress.trial(spec.id, metrics)
+        self._progress.advance(
+            f"{spec.id} epoch {metrics['epoch']:.0f}/{self._epochs}: reconstruction "
+            f"{metrics['reconstruction_loss']:.5f}, held-out MSE {metrics['held_out_mse']:.5f}"
+        )
+
+    def end(self, ended: Ended) -> None:
+        if self._live:
+            self._live.end(ended.spec, failed=ended.status == "failed")
+        if ended.status != "complete":
+            self._progress.note(f"{ended.spec.id} {ended.status}{': ' if ended.reason else ''}{ended.reason}")
+
+
+#: Kept of a trial that did not end, whose history is gone with its checkpoint.
+KEPT = ("epoch", "held_out_mse")
+
+
+def _trial_record(ended: Ended, out: Path, role: str, detail: dict[str, Any]) -> Record:
+    """The record of a trial; `role` says what it was for where a study searches: `search` or `fresh`."""
+    spec, complete = ended.spec, ended.status == "complete"
+    history = read_result(out / "trials" / spec.id)["history"] if complete else []
+    metrics = (
+        history[-1]
+        if complete
+        else {key: value for key, value in ended.metrics.items() if key in KEPT or key.startswith("objective.")}
+    )
+    taken = sum(m["seconds"] + m.get("measuring_seconds", 0) for m in history)
+    return Record(
+        kind="trial",
+        key=f"trial/{spec.id}",
+        **vars(source_of(spec)),
+        what={"status": ended.status, "recipe": spec.config.training.recipe}
+        | ({"role": role, "point": identity(to_plain(spec.config))} if role else {}),
+        metrics={k: v for k, v in metrics.items() if k not in ("seconds", "measuring_seconds")},
+        detail=detail | ({"reason": ended.reason} if ended.reason else {}),
+        seed=spec.seed,
+        seconds=taken if complete else ended.metrics.get("time_total_s", 0.0),
+    )
+
+
+def source_of(spec: TrialSpec) -> Source:
+    """How records name this autoencoder."""
+    latent, batch = spec.config.latent, spec.config.training.batch_size
+    return Source(
+        trial=spec.id,
+        gaussian=latent.gaussian,
+        categorical=latent.categorical,
+        batch_size=batch,
+        instance=spec.instance,
+    )
+
+
+def _adopt(source: Path, target: Path) -> None:
+    """Copy a trained pair from another study; its result comes last, so what is there is whole."""
+    if not (target / "result.json").exists():
+        target.mkdir(parents=True, exist_ok=True)
+        for name in ("decoder.safetensors", "encoder.safetensors", "result.json"):
+            shutil.copy(source / name, target / name)
+
+
+def _pairs(
+    config: StudyConfig, specs: list[TrialSpec], data: Data, out: Path, records: RecordFile, progress: Progress
+) -> None:
+    """Matched and unmatched errors of every pair of one latent configuration (Eqs 1 to 12)."""
+    from study.fanout import FanOut
+
+    network = config.network
+    images = {
+        "P": datasets.patterns(network.image_size, network.channels),
+        "T": data.train,
+        "V": data.held_out,
+        **{
+            f"{name} {part}": image_set.images[chosen]
+            for name, image_set in data.tasks.items()
+            for part, chosen in _as_the_network_sees(image_set, config.seed)
+        },
+    }
+    groups: dict[AutoencoderConfig, list[TrialSpec]] = defaultdict(list)
+    for spec in specs:
+        groups[spec.config].append(spec)
+    jobs = [
+        ReconstructionJob(
+            source=source_of(spec),
+            decoders=tuple(s.id for s in group),
+            images=name,
+            shown=SHOWN,
+            seed=derive(config.seed, "pairs", name),
+        )
+        for group in groups.values()
+        for spec in group
+        for name in images
+    ]
+    missing = [job for job in jobs if not records.keys.issuperset(job.keys)]
+    progress.phase("pairs", len(missing))
+    if not missing:
+        return
+    mean_image = np.rint(data.train.mean(axis=0, keepdims=True)).astype(np.uint8)
+    fan_out = FanOut(config.classifiers, config.seed)
+    for spec in specs:
+        for part in ("encoder", "decoder"):
+            fan_out.add_module(f"{spec.id}/{part}", read_part(out, spec, part))
+    for job, measured, pictures in fan_out.reconstructions(missing, images, mean_image):
+        _keep_pictures(out, job, pictures)
+        for record in measured:
+            if record.key not in records.keys:
+                records.append(record)
+        progress.advance(f"{job.source.trial} on {job.images}")
+
+
+def _as_the_network_sees(image_set: ImageSet, seed: int) -> list[tuple[str, NDArray[np.int64]]]:
+    """The T and V of a task: the paper's text leaves open which data set its 40,000 and 10,000 images are from."""
+    parts = datasets.split(image_set, "paper", "mlp", seed)
+    return [("T", parts.train), ("V", parts.validation)]
+
+
+def _keep_pictures(out: Path, job: ReconstructionJob, pictures: Pictures) -> None:
+    write_arrays(
+        artifact(out, "pictures", job.source.trial, job.images), decoders=np.array(job.decoders), **vars(pictures)
+    )
+
+
+def _samples(specs: list[TrialSpec], data: Data, out: Path) -> None:
+    """Masked vectors for the projector, of the first instance of each latent configuration."""
+    encoders = {spec.id: read_part(out, spec, "encoder") for spec in specs if spec.instance == 0}
+    for image_set in data.tasks.values():
+        keep_samples(out, image_set, encoders)
+
+
+def _classification(
+    config: StudyConfig, specs: list[TrialSpec], data: Data, out: Path, records: RecordFile, progress: Progress
+) -> None:
+    """Every encoder x draw x protocol x classifier that has no record."""
+    from study.fanout import FanOut, cost
+
+    jobs = classification_jobs(config, specs, data)
+    missing = [job for job in jobs if not records.keys.issuperset(job.keys.values())]
+    sizes = {name: len(d.labels) // len(d.class_names) for name, d in data.tasks.items()}
+    progress.phase("classification", len(missing), sum(cost(job, sizes) for job in missing))
+    if not missing:
+        return
+    fan_out = FanOut(config.classifiers, config.seed)
+    for spec in specs:
+        fan_out.add_module(f"{spec.id}/encoder", read_part(out, spec, "encoder"))
+    for source, control, autoencoder in controls(config, specs):
+        if control != "raw" and any(job.source == source for job in missing):
+            seed = derive(config.seed, "control", control)
+            fan_out.add_control(source.trial, control, autoencoder, data.train, seed)
+    for image_set in data.tasks.values():
+        fan_out.add_images(image_set)
+    for job, measured in fan_out.classifications(missing, sizes):
+        for record in measured:
+            if record.key not in records.keys:
+                records.append(record)
+        record, what = measured[0], measured[0].what
+        progress.advance(
+            f"{what['dataset']} {what['classes']} classes, draw {what['draw']}, {what['classifier']}: "
+            f"accuracy {record.metrics['accuracy']:.3f}",
+            cost(job, sizes),
+        )
+
+
+def _attacks(
+    config: StudyConfig, specs: list[TrialSpec], data: Data, out: Path, records: RecordFile, progress: Progress
+) -> None:
+    """Every attack that has no record."""
+    from study.fanout import FanOut
+
+    parts = {name: datasets.attack_parts(d, config.attacks.victims, config.seed) for name, d in data.tasks.items()}
+    jobs = list(attack_jobs(config, [source_of(spec) for spec in specs], parts))
+    missing = [job for job in jobs if job.key not in records.keys]
+    progress.phase("attacks", len(missing))
+    if not missing:
+        return
+    fan_out = FanOut(config.classifiers, config.seed)
+    for spec in specs:
+        for part in ("encoder", "decoder"):
+            fan_out.add_module(f"{spec.id}/{part}", read_part(out, spec, part))
+    for name, image_set in data.tasks.items():
+        fan_out.add_images(image_set)
+        fan_out.add_attacked(image_set, parts[name])
+        indices = {key: value.tolist() for key, value in vars(parts[name]).items()}
+        write_whole(out / "artifacts" / f"attack-parts-{file_name(name)}.json", json.dumps(indices))
+    for job, record, restored in fan_out.attacks(missing, config.attacks, data.train, SHOWN):
+        if job.draw == 0 and job.representation == "masked":
+            folder = out / "artifacts" / f"attack-{job.source.trial}-{file_name(job.dataset)}"
+            write_arrays(folder / f"{job.attack}-{job.k}.npz", restored=restored)
+        records.append(record)
+        progress.advance(f"{job.dataset}, {job.attack}, {job.k} pairs: MSE {record.metrics['mse']:.4f}")
+
+
+def classification_jobs(config: StudyConfig, specs: list[TrialSpec], data: Data) -> list[ClassificationJob]:
+    """Every classification of a study: encoders and controls, protocols, classifiers, draws."""
+    return [
+        ClassificationJob(
+            source=source,
+            dataset=task.data,
+            classes=classes,
+            class_names=tuple(data.tasks[task.data].class_names[c] for c in classes),
+            draw=draw,
+            protocol=protocol,
+            classifier=classifier,
+            representation=representation,
+            seed=derive(config.seed, "classifier", classifier, task.data, count, draw),
+            estimators=estimators,
+        )
+        for source, representation, protocol, classifier, estimators in _learners(config, specs)
+        for task in config.tasks
+        for count, draw, classes in _draws(config, task, data)
+    ]
+
+
+def _learners(config: StudyConfig, specs: list[TrialSpec]) -> Iterator[tuple[Source, str, str, str, tuple[int, ...]]]:
+    """What learns from what: source of the vectors, representation, protocol, classifier, further estimators."""
+    names = config.classifiers.names
+    for spec in specs:
+        for protocol, name in itertools.product(config.protocols, names):
+            swept = spec.instance == 0 and protocol == "paper" and name in ("random_forest", "adaboost")
+            usual = getattr(getattr(config.classifiers, name, None), "estimators", 0)
+            more = tuple(count for count in config.estimators if swept and count != usual)
+            yield source_of(spec), "masked", protocol, name, more
+    if "shared" in config.protocols:
+        first = [source_of(spec) for spec in specs if spec.instance == 0] if config.attacks.names else []
+        for source in first[: config.attacks.encoders]:
+            yield from ((source, defence, "shared", name, ()) for defence in config.attacks.defences for name in names)
+        for source, control, _ in controls(config, specs):
+            yield from (
+                (source, control, "shared", name, ()) for name in names if (control, name) != ("raw", "adaboost")
+            )
+
+
+def controls(config: StudyConfig, specs: list[TrialSpec]) -> Iterator[tuple[Source, Control, AutoencoderConfig]]:
+    """Controls beside the trials: raw pixels once, the others once for each pair of latent sizes."""
+    sizes = {(s.config.latent.gaussian, s.config.latent.categorical): s.config for s in reversed(specs)}
+    for control in config.controls:
+        if control == "raw":
+            yield Source(trial="raw", gaussian=0, categorical=0, batch_size=0, instance=0), control, specs[0].config
+            continue
+        for (gaussian, categorical), autoencoder in sorted(sizes.items(), key=lambda item: item[0]):
+            trial = f"{control}-g{gaussian}-c{categorical}"
+            source = Source(trial=trial, gaussian=gaussian, categorical=categorical, batch_size=0, instance=0)
+            yield source, control, autoencoder
+
+
+def _draws(config: StudyConfig, task: TaskConfig, data: Data) -> list[tuple[int, int, tuple[int, ...]]]:
+    return [
+        (count, index, classes)
+        for count in task.classes
+        for index, classes in enumerate(datasets.draws(data.tasks[task.data], count, config.draws, config.seed))
+    ]

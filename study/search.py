@@ -1,0 +1,292 @@
+"""Ray Tune around `trial`: one Tune trial is one autoencoder at its share of CPU and GPU.
+
+Tune runs a fixed list of trials, or asks `Proposals` for the next one as long as a search goes on. It keeps no state
+that matters: a trial finds its own checkpoint by its identity, so Tune's folder is scratch.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.search import Searcher
+
+from aae.networks import Autoencoder
+from study.config import InputError, ResourcesConfig, StudyConfig
+from study.objectives import OBJECTIVES, Bench, Trained, directions, measure
+from study.proposals import Mirrors, Proposals
+from study.records import Record, RecordFile, write_whole
+from study.trial import TrialSpec, run_trial
+
+#: What a scheduler sees of a trial that failed: worse than anything that is measured.
+WORST = 1e9
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a trial ended."""
+
+    spec: TrialSpec
+    status: str
+    """`complete`, `stopped` by a scheduler, or `failed`."""
+    reason: str
+    metrics: dict[str, float]
+    """Of its last epoch."""
+
+
+#: Called in the driver for every finished epoch: trial, its metrics.
+OnEpoch = Callable[[TrialSpec, dict[str, float]], None]
+#: Called in the driver once for every trial.
+OnEnd = Callable[[Ended], None]
+#: Makes the record of a trial, from how it ended and what else belongs into it: `role`, `detail`.
+MakeRecord = Callable[[Ended, str, dict[str, Any]], Record]
+
+
+def run_trials(
+    specs: list[TrialSpec],
+    bench: Bench,
+    folder: Path,
+    resources: ResourcesConfig,
+    objectives: list[str],
+    on_epoch: OnEpoch,
+    on_end: OnEnd,
+) -> None:
+    """Train autoencoders side by side; what each leaves behind lies in `folder/trials/<trial>/`."""
+    if specs:
+        space = {"spec": tune.grid_search([spec.plain() for spec in specs])}
+        constants = {"objectives": objectives, "judged_by": None}
+        _fit(
+            bench, folder, resources, space | constants, tune.TuneConfig(reuse_actors=True), _Listener(on_epoch, on_end)
+        )
+
+
+def run_search(
+    config: StudyConfig, bench: Bench, folder: Path, records: RecordFile, on_epoch: OnEpoch, make: MakeRecord
+) -> None:
+    """Go on with a search until its trials, its time or its space are used up; a record for every trial that ended.
+
+    Records are the only memory. A trial that an earlier run began, and did not finish, is begun first.
+    """
+    search = config.search
+    mirrors = Mirrors(config, folder)
+    finished = search_records(records.records)
+    mirrors.add(finished)
+    started = list(_started(folder, {record.trial for record in finished}))
+    proposals = Proposals(config, finished, started)
+    concurrent = search.concurrent or _places(config.resources)
+    asking = _Asking(proposals, folder, search.time_budget and search.time_budget * concurrent, finished)
+    stale: list[Path] = []
+
+    def on_end(ended: Ended) -> None:
+        noted = proposals.tell(ended.spec.id, ended.status, ended.metrics)
+        detail = {"params": asking.points.pop(ended.spec.id)} | ({"sampler": noted} if noted else {})
+        record = make(ended, "search", detail)
+        records.append(record)
+        asking.spent += record.seconds
+        mirrors.add([record])
+        # Its process may write once more: the folder of a stopped trial goes when the next trial ends.
+        while stale:
+            shutil.rmtree(stale.pop(), ignore_errors=True)
+        if ended.status != "complete":
+            stale.append(folder / "trials" / ended.spec.id)
+
+    left = search.trials - len(finished)
+    if left > 0:
+        judged_by = None if search.scheduler == "none" else search.judged_by
+        constants = {"objectives": list(directions(search)), "judged_by": judged_by}
+        asked = tune.TuneConfig(
+            search_alg=asking,
+            scheduler=_scheduler(config),
+            num_samples=left,
+            max_concurrent_trials=concurrent,
+            reuse_actors=True,
+        )
+        _fit(bench, folder, config.resources, constants, asked, _Listener(on_epoch, on_end))
+    for record in search_records(records.records):
+        if record.what["status"] == "complete":
+            (folder / "trials" / record.trial / STARTED).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(folder / "trials" / record.trial, ignore_errors=True)
+    write_whole(folder / "artifacts" / "importances.json", json.dumps(proposals.importances(), indent=1) + "\n")
+
+
+def search_records(records: list[Record]) -> list[Record]:
+    """The trials of the search itself, in the order in which they ended."""
+    return [record for record in records if record.kind == "trial" and record.what.get("role") == "search"]
+
+
+# --- Tune --------------------------------------------------------------------------------------------------------
+
+
+def _fit(
+    bench: Bench,
+    folder: Path,
+    resources: ResourcesConfig,
+    space: dict[str, Any],
+    asked: tune.TuneConfig,
+    listener: _Listener,
+) -> None:
+    scratch = folder / ".tune"
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(_train, bench=bench), {"cpu": resources.cpu, "gpu": resources.gpu}
+        ),
+        param_space={**space, "folder": str(folder / "trials"), "threads": resources.cpu, "gpu": resources.gpu},
+        tune_config=asked,
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(scratch),
+            callbacks=[listener],
+            failure_config=tune.FailureConfig(max_failures=resources.retries),
+            verbose=0,
+        ),
+    )  # fmt: skip
+    try:
+        tuner.fit()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error}): make room; the same command goes on") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _train(config: dict[str, Any], bench: Bench) -> None:
+    """The trainable. Bit-for-bit repetition needs the thread count set here: a worker may be an old one.
+
+    What raises is reported and not tried again, since it would raise again; a process that is lost is begun again.
+    """
+    torch.set_num_threads(config["threads"])
+    spec = TrialSpec.from_plain(config["spec"])
+    judged_by = config["judged_by"]
+
+    def measured(nets: Autoencoder, metrics: dict[str, float], last: bool) -> dict[str, float]:
+        names = config["objectives"] if last else []
+        trained = Trained(nets, spec.config, spec.seed, metrics, bench)
+        return measure(dict.fromkeys([*names, *([judged_by] if judged_by else [])]), trained)
+
+    judged = {} if judged_by is None else {"judged": WORST}
+    try:
+        device = _device(config["gpu"])
+        folder = Path(config["folder"]) / spec.id
+        for metrics in run_trial(spec, bench.train, bench.held_out, folder, device=device, measure=measured):
+            if judged_by is not None:
+                sign = -1 if OBJECTIVES[judged_by].direction == "maximize" else 1
+                judged = {"judged": sign * metrics[f"objective.{judged_by}"]}
+            tune.report(metrics | judged)
+    except OSError:
+        raise  # a disk that is full or away: not the trial's fault
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        tune.report({"failed": reason} | (judged and {"judged": WORST}))
+
+
+def _device(share: float) -> str:
+    """Where to train; of a shared GPU no more memory than the share is taken."""
+    if not share or not torch.cuda.is_available():
+        return "cpu"
+    if share < 1:
+        torch.cuda.set_per_process_memory_fraction(share)
+    return "cuda"
+
+
+class _Listener(tune.Callback):
+    def __init__(self, on_epoch: OnEpoch, on_end: OnEnd) -> None:
+        self._on_epoch, self._on_end = on_epoch, on_end
+        self._last: dict[str, dict[str, float]] = {}
+        self._failed: dict[str, str] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks for a restore that we never ask for; open files do not pickle
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        spec = TrialSpec.from_plain(trial.config["spec"])
+        if "failed" in result:
+            self._failed[spec.id] = result["failed"]
+            return
+        numbers = {k: v for k, v in result.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        self._last[spec.id] = numbers
+        self._on_epoch(spec, numbers)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        spec = TrialSpec.from_plain(trial.config["spec"])
+        metrics = self._last.pop(spec.id, {})
+        reason = self._failed.pop(spec.id, "")
+        whole = metrics.get("epoch") == spec.config.training.epochs
+        status = "failed" if reason or not metrics else "complete" if whole else "stopped"
+        self._on_end(Ended(spec, status, reason or ("" if metrics else "ended without a result"), metrics))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        if trial.num_failures <= trial.max_failures:
+            return  # Tune begins it again
+        spec = TrialSpec.from_plain(trial.config["spec"])
+        error = trial.get_error() if hasattr(trial, "get_error") else None
+        if isinstance(error, OSError):
+            raise error  # see _train
+        reason = str(error).strip().splitlines()[-1] if error else "failed"
+        self._on_end(Ended(spec, "failed", reason, self._last.pop(spec.id, {})))
+
+
+# --- the search --------------------------------------------------------------------------------------------------
+
+#: Beside the checkpoint of a trial that a search began: its point.
+STARTED = "started.json"
+
+
+class _Asking(Searcher):
+    """Tune's view of `Proposals`. How trials end is told by the listener, which knows their reasons."""
+
+    def __init__(self, proposals: Proposals, folder: Path, budget: float | None, finished: list[Record]) -> None:
+        super().__init__()
+        self._proposals, self._folder, self._budget = proposals, folder, budget
+        self.spent = sum(record.seconds for record in finished)
+        self.points: dict[str, dict[str, Any]] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        asked = None if self._budget is not None and self.spent >= self._budget else self._proposals.ask()
+        if asked is None:
+            return str(Searcher.FINISHED)
+        spec, point = asked
+        self.points[spec.id] = point
+        write_whole(self._folder / "trials" / spec.id / STARTED, json.dumps(point))
+        return {"spec": spec.plain()}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        pass
+
+    def save(self, checkpoint_path: str) -> None:
+        """Tune would keep this for a restore that is never asked for."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError
+
+
+def _started(folder: Path, finished: set[str]) -> Iterator[dict[str, Any]]:
+    """The points of trials that were begun and have no record, oldest first."""
+    for path in sorted((folder / "trials").glob(f"*/{STARTED}"), key=lambda path: path.stat().st_mtime):
+        if path.parent.name not in finished:
+            yield json.loads(path.read_text())
+
+
+def _places(resources: ResourcesConfig) -> int:
+    """How many trials the cluster holds at once."""
+    available = ray.cluster_resources()
+    places = [available.get(key, 0) / share for key, share in (("CPU", resources.cpu), ("GPU", resources.gpu)) if share]
+    return max(1, int(min(places)))
+
+
+def _scheduler(config: StudyConfig) -> TrialScheduler | None:
+    search = config.search
+    judge = {"time_attr": "epoch", "metric": "judged", "mode": "min"}
+    if search.scheduler == "asha":
+        epochs = config.training.epochs
+        return ASHAScheduler(max_t=epochs, grace_period=min(search.grace, epochs), reduction_factor=3, **judge)
+    if search.scheduler == "median":
+        return MedianStoppingRule(grace_period=search.grace, min_samples_required=3, **judge)
+    return None

@@ -1,0 +1,95 @@
+"""Secrecy in numbers: what a curve of restoration error against leaked pairs says, and objectives for a search.
+
+A search needs three lines: `measured = measure(encoder, train, held_out, settings, seed)` when a trial ends, then
+`OBJECTIVES[name].read(measured)` and `OBJECTIVES[name].direction`. Every value is finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from torch import nn
+
+import attacks
+from aae.masking import mask
+from attacks import AttacksConfig, Knowledge, metrics
+from study.pictures import Images
+from study.seeds import derive
+
+#: The number of pairs at which configurations are compared.
+COMPARED_AT = 1000
+
+#: Within so much of the key's error, an attacker restores as well as the key.
+NEAR_KEY = 1.1
+
+
+def pairs_to_reach(curve: Mapping[int, float], error: float) -> int | None:
+    """The smallest number of pairs tried with at most this mean squared error; None: more than the largest tried."""
+    return min((k for k, mse in curve.items() if mse <= error), default=None)
+
+
+@dataclass(frozen=True)
+class Secrecy:
+    """What ridge regression restores from one encoder's masked forms, by the number of leaked pairs."""
+
+    target: float
+    """Mean squared error at which an image counts as unmasked."""
+    curve: dict[int, float]
+    """Mean squared error by number of pairs."""
+    top1: dict[int, float]
+    """Share of victims whose restored image points at their own image, by number of pairs."""
+
+    def at(self, values: Mapping[int, float]) -> float:
+        """The value at `COMPARED_AT` pairs, or at the nearest number tried."""
+        return values[min(values, key=lambda k: abs(k - COMPARED_AT))]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A number that a search may drive."""
+
+    direction: Literal["maximize", "minimize"]
+    read: Callable[[Secrecy], float]
+
+
+def _log_pairs(measured: Secrecy) -> float:
+    return float(np.log10(pairs_to_reach(measured.curve, measured.target) or 10 * max(measured.curve)))
+
+
+#: `pairs_to_unmask`: logarithm to base 10 of the pairs that reach the target, one more than that of the largest number
+#: tried where none does. `mse_at_k` and `reidentification`: error and top-1 share at `COMPARED_AT` pairs.
+OBJECTIVES: dict[str, Objective] = {
+    "pairs_to_unmask": Objective("maximize", _log_pairs),
+    "mse_at_k": Objective("maximize", lambda measured: measured.at(measured.curve)),
+    "reidentification": Objective("minimize", lambda measured: measured.at(measured.top1)),
+}
+
+
+def measure(encoder: nn.Module, attacker: Images, victims: Images, config: AttacksConfig, seed: int) -> Secrecy:
+    """Attack one encoder with ridge regression, the cheapest attack that works: seconds.
+
+    Args:
+        attacker: images whose pairs leak, uint8; a search gives training images.
+        victims: images to restore, none of them among `attacker`; a search gives held-out images, so that the test
+            part stays closed. The first `config.victims` are taken.
+        config: `pairs` above `len(attacker)` are left out; at least one must remain.
+
+    Raises:
+        ValueError: fewer images than the smallest number of pairs.
+    """
+    counts = [k for k in config.pairs if k <= len(attacker)]
+    if not counts:
+        raise ValueError(f"attacks.pairs = {config.pairs}: there are {len(attacker)} images: ask for fewer pairs")
+    order = attacks.draw_pairs(len(attacker), max(counts), derive(seed, "secrecy"))
+    truth = victims[: config.victims].astype(np.float32) / np.float32(255)
+    masked, leaked = mask(encoder, victims[: config.victims]), mask(encoder, attacker[order])
+    curve, top1 = {}, {}
+    for k in counts:
+        knowledge = Knowledge(victims=masked, images=attacker[order[:k]], masked=leaked[:k])
+        restored = attacks.restore("ridge", knowledge, config, seed)
+        curve[k] = float(metrics.mse(truth, restored).mean())
+        top1[k] = attacks.identify(truth, restored).top1
+    return Secrecy(config.target, curve, top1)

@@ -1,0 +1,168 @@
+"""One trial in plain Python: a configuration and a seed -> epochs -> an encoder, a decoder, and scores."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig
+from aae.keys import save_pair, write_private
+from aae.masking import mask
+from aae.networks import Autoencoder, Encoder
+from aae.priors import judge
+from aae.training import Images, TrainingState, train_epochs
+from study.config import StudyConfig, from_table, to_plain
+from study.records import write_whole
+from study.seeds import derive, identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSpec:
+    """One autoencoder: its configuration, and which instance of it."""
+
+    config: AutoencoderConfig
+    instance: int
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """Readable, and unique by a hash of configuration and seed."""
+        latent = self.config.latent
+        point = f"g{latent.gaussian}-c{latent.categorical}-b{self.config.training.batch_size}-i{self.instance}"
+        return f"{point}-{identity([to_plain(self.config), self.seed], 6)}"
+
+    def plain(self) -> dict[str, Any]:
+        return {"config": to_plain(self.config), "instance": self.instance, "seed": self.seed}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> TrialSpec:
+        parts = {"latent": LatentConfig, "network": NetworkConfig, "training": TrainingConfig}
+        config = {key: from_table(parts[key], values, where="trial") for key, values in plain["config"].items()}
+        return cls(config=AutoencoderConfig(**config), instance=plain["instance"], seed=plain["seed"])
+
+
+def trial_specs(study: StudyConfig, chosen: Iterable[AutoencoderConfig] = ()) -> list[TrialSpec]:
+    """All autoencoders of a study. Instances of different configurations share their seeds, which pairs them.
+
+    After a search they are the study's latent configurations and the chosen ones, each with the search's fresh seeds.
+    """
+    if study.search.trials:
+        configs = dict.fromkeys([*map(study.autoencoder, study.latents), *chosen])
+        return [
+            TrialSpec(config=config, instance=i, seed=derive(study.seed, "fresh", i))
+            for config in configs
+            for i in range(study.search.fresh_seeds)
+        ]
+    return [
+        TrialSpec(config=study.autoencoder(point), instance=i, seed=derive(study.seed, "autoencoder", i))
+        for point in study.latents
+        for i in range(point.instances or study.instances)
+    ]
+
+
+#: Further numbers of an epoch: from the networks, its metrics, and whether it is the last.
+Measure = Callable[[Autoencoder, dict[str, float], bool], dict[str, float]]
+
+
+def run_trial(
+    spec: TrialSpec,
+    train: Images,
+    held_out: Images,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    measure: Measure | None = None,
+) -> Iterator[dict[str, float]]:
+    """Train, or go on training, one autoencoder; yield the metrics of each epoch once they are safe on disk.
+
+    The folder of the trial holds `checkpoint.safetensors` while it runs, and in the end `encoder.safetensors`,
+    `decoder.safetensors` and `result.json` (pair identity and the metrics of every epoch). A finished trial yields
+    its last epoch again. The last epoch also has `fresh_gaussian` and `fresh_categorical`: held-out accuracy of a
+    freshly trained discriminator. What `measure` finds joins the metrics, its time as `measuring_seconds`.
+    """
+    result, checkpoint = folder / "result.json", folder / "checkpoint.safetensors"
+    if result.exists():
+        yield read_result(folder)["history"][-1]
+        return
+    for torn in folder.glob(f".{checkpoint.name}.*"):
+        torn.unlink()  # of a process that was killed while it wrote
+    state = TrainingState(spec.config, spec.seed, device)
+    history = _resume(state, checkpoint, spec)
+    for metrics in train_epochs(state, train, held_out):
+        if state.epoch == spec.config.training.epochs:
+            metrics.update(_fresh_discriminators(state, train, held_out))
+        if measure is not None:
+            begin = time.perf_counter()
+            metrics.update(measure(state.nets, metrics, state.epoch == spec.config.training.epochs))
+            metrics["measuring_seconds"] = time.perf_counter() - begin
+        history.append(metrics)
+        header = {"trial": json.dumps(spec.plain()), "history": json.dumps(history)}
+        write_private(checkpoint, save(state.tensors(), metadata=header))
+        if state.epoch < spec.config.training.epochs:
+            yield metrics
+    pair = save_pair(folder, state.nets, spec.config.network)
+    write_whole(result, json.dumps({"trial": spec.plain(), "pair": pair, "history": history}))
+    checkpoint.unlink()
+    yield history[-1]
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What a finished trial wrote: `trial`, `pair`, `history`."""
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return result
+
+
+def read_progress(folder: Path) -> tuple[TrialSpec, list[dict[str, float]]] | None:
+    """What a trial is and the metrics of its epochs so far, finished or not; None before its first checkpoint."""
+    if (folder / "result.json").exists():
+        result = read_result(folder)
+        return TrialSpec.from_plain(result["trial"]), result["history"]
+    try:
+        with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return None
+    return TrialSpec.from_plain(json.loads(header["trial"])), json.loads(header["history"])
+
+
+def encoder_parameters(result: dict[str, Any]) -> int:
+    """Trainable parameters of the encoder of a finished trial."""
+    config = TrialSpec.from_plain(result["trial"]).config
+    with torch.device("meta"):
+        encoder = Encoder(config.latent, config.network)
+    return sum(parameter.numel() for parameter in encoder.parameters())
+
+
+def _resume(state: TrainingState, checkpoint: Path, spec: TrialSpec) -> list[dict[str, float]]:
+    """Load the checkpoint of this very trial, if there is a whole one; return the metrics of its epochs."""
+    if not checkpoint.exists():
+        return []
+    try:
+        with safe_open(checkpoint, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError):
+        return []
+    if json.loads(header.get("trial", "null")) != spec.plain():
+        return []
+    state.load(tensors)
+    history: list[dict[str, float]] = json.loads(header["history"])
+    return history
+
+
+def _fresh_discriminators(state: TrainingState, train: Images, held_out: Images) -> dict[str, float]:
+    gaussian = state.config.latent.gaussian
+    stride = max(1, len(train) // 20_000)
+    encoded, test = (mask(state.nets.encoder, images) for images in (train[::stride], held_out))
+    accuracy = {"fresh_gaussian": judge(encoded[:, :gaussian].copy(), test[:, :gaussian].copy(), "gaussian")}
+    if state.config.latent.categorical:
+        accuracy["fresh_categorical"] = judge(encoded[:, gaussian:].copy(), test[:, gaussian:].copy(), "categorical")
+    return accuracy

@@ -1,0 +1,196 @@
+"""What a search found, in numbers: its trials, front and hypervolume, the finalists on fresh seeds, and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from study.config import StudyConfig, to_plain
+from study.front import hypervolume, judgement, on_front, oriented, paired, reference_point
+from study.objectives import OBJECTIVES, directions
+from study.records import Record
+from study.search_config import configured, names, point_of
+from study.seeds import identity
+
+#: The epochs of a finished trial, by its identity.
+Histories = Callable[[str], list[dict[str, float]]]
+
+#: Accuracy on the test parts, from the full classification; it takes the place of the accuracy on validation draws.
+TEST = "test accuracy"
+
+
+def summarise_search(config: StudyConfig, records: list[Record], histories: Histories) -> dict[str, Any]:
+    """The part `search` of a study's summary.
+
+    `objectives` with their directions and reference; `trials` in the order in which they ended, each with its point,
+    status, values and whether it is on the front; `hypervolume` after each complete trial; `finalists` with their
+    means, paired differences to the first latent configuration and verdict; `recommendation`.
+    """
+    directed = directions(config.search)
+    searched = [r for r in records if r.kind == "trial" and r.what.get("role") == "search"]
+    complete = [r for r in searched if r.what["status"] == "complete"]
+    if not complete:
+        return {}
+    points = oriented(complete, directed)
+    reference = reference_point(config.search, directed, points)
+    front = {r.trial for r, chosen in zip(complete, on_front(points), strict=True) if chosen}
+    signs = {name: -1 if direction == "maximize" else 1 for name, direction in directed.items()}
+    finalists = _finalists(config, records, histories)
+    return {
+        "objectives": [
+            {"name": name, "direction": direction, "meaning": OBJECTIVES[name].meaning, "reference": signs[name] * r}
+            for (name, direction), r in zip(directed.items(), reference.tolist(), strict=True)
+        ],
+        "parameters": list(names(config.search.space)),
+        "trials": [_trial(r, directed, r.trial in front) for r in searched],
+        "hypervolume": [hypervolume(points[:n], reference) for n in range(1, len(points) + 1)],
+        "finalists": finalists,
+        "recommendation": _recommendation(finalists),
+    }  # fmt: skip
+
+
+def _trial(record: Record, directed: Mapping[str, str], front: bool) -> dict[str, Any]:
+    values = {name: record.metrics.get(f"objective.{name}") for name in directed}
+    return {
+        "trial": record.trial,
+        "name": _name(record, record.detail["params"]),
+        "status": record.what["status"],
+        "front": front,
+        "params": record.detail["params"],
+        "values": values if record.what["status"] == "complete" else dict.fromkeys(directed),
+        "seconds": record.seconds,
+        "reason": record.detail.get("reason", ""),
+    }
+
+
+def _name(record: Record, point: Mapping[str, Any] | None) -> str:
+    """A configuration in words: latent and batch, then whatever else was searched."""
+    known = ("latent.gaussian", "latent.categorical", "latent.categorical.on", "training.batch_size")
+    more = {key.split(".", 1)[1]: value for key, value in (point or {}).items() if key not in known}
+    words = [f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in more.items()]
+    return ", ".join([f"{record.gaussian}+{record.categorical}", f"batch {record.batch_size}", *words])
+
+
+# --- on fresh seeds ----------------------------------------------------------------------------------------------
+
+
+def _finalists(config: StudyConfig, records: list[Record], histories: Histories) -> list[dict[str, Any]]:
+    """Every configuration that was trained with fresh seeds; the first is what the others are compared with."""
+    fresh = [r for r in records if r.kind == "trial" and r.what.get("role") == "fresh"]
+    groups: dict[str, list[Record]] = {}
+    for record in fresh:
+        groups.setdefault(record.what["point"], []).append(record)
+    base = config.autoencoder(config.latents[0])
+    first = identity(to_plain(base))
+    points = {
+        identity(to_plain(configured(base, r.detail["params"]))): r.detail["params"]
+        for r in records
+        if r.kind == "trial" and r.what.get("role") == "search"
+    }
+    points[first] = point_of(config.search.space, base)
+    if first not in groups:
+        return []
+    tested = _test_accuracies(config, records)
+    compared = _compared(config, tested)
+    measured = {point: _measured(group, compared, tested) for point, group in groups.items()}
+    comparisons = max(1, (len(groups) - 1) * len(compared))
+    rows = []
+    for point in [first, *(p for p in groups if p != first)]:
+        values = measured[point]
+        row: dict[str, Any] = {
+            "point": point,
+            "name": _name(groups[point][0], points.get(point)),
+            "seeds": sum(r.what["status"] == "complete" for r in groups[point]),
+            "means": {name: _mean(one) for name, one in values.items()},
+        }
+        if point != first:
+            differences = {name: paired(values[name], measured[first][name], comparisons) for name in compared}
+            row["differences"] = differences
+            row["verdict"] = judgement(differences, compared)
+            row["equal_seconds"] = _at_equal_seconds(groups[point], groups[first], histories)
+        rows.append(row)
+    return rows
+
+
+def _compared(config: StudyConfig, tested: Mapping[str, float]) -> dict[str, str]:
+    """What is compared on fresh seeds, with directions."""
+    return {
+        TEST if name == "accuracy" and tested else name: direction
+        for name, direction in directions(config.search).items()
+    }
+
+
+def _test_accuracies(config: StudyConfig, records: list[Record]) -> dict[str, float]:
+    """Mean accuracy over the study's draws of each autoencoder, by the classifier of the search."""
+    found: dict[str, list[float]] = {}
+    for r in records:
+        if r.kind == "classification" and r.what["representation"] == "masked":
+            wanted = "shared" if "shared" in config.protocols else config.protocols[0]
+            if (r.what["protocol"], r.what["classifier"]) == (wanted, config.search.classifier):
+                found.setdefault(r.trial, []).append(r.metrics["accuracy"])
+    return {trial: float(np.mean(values)) for trial, values in found.items()}
+
+
+def _measured(
+    group: list[Record], compared: Mapping[str, str], tested: Mapping[str, float]
+) -> dict[str, dict[int, float]]:
+    """For everything compared, its value by fresh seed."""
+    complete = [r for r in group if r.what["status"] == "complete"]
+    return {
+        name: {
+            r.instance: tested[r.trial] if name == TEST else r.metrics[f"objective.{name}"]
+            for r in complete
+            if name != TEST or r.trial in tested
+        }
+        for name in compared
+    }
+
+
+def _mean(values: Mapping[int, float]) -> dict[str, Any] | None:
+    return paired(values, dict.fromkeys(values, 0.0), 1)
+
+
+def _at_equal_seconds(ours: list[Record], theirs: list[Record], histories: Histories) -> dict[str, Any] | None:
+    """The difference in held-out error after the training seconds that both took, by seed, at whole epochs."""
+    left: dict[int, float] = {}
+    right: dict[int, float] = {}
+    for ours_i, theirs_i in ((a, b) for a in ours for b in theirs if a.instance == b.instance):
+        if {ours_i.what["status"], theirs_i.what["status"]} != {"complete"}:
+            continue
+        pair = [histories(r.trial) for r in (ours_i, theirs_i)]
+        seconds = min(sum(epoch["seconds"] for epoch in history) for history in pair)
+        reached = [_reached(history, seconds) for history in pair]
+        if None not in reached:
+            left[ours_i.instance], right[ours_i.instance] = reached  # type: ignore[assignment]
+    return paired(left, right, 1)
+
+
+def _reached(history: list[dict[str, float]], seconds: float) -> float | None:
+    ends = np.cumsum([epoch["seconds"] for epoch in history])
+    done = int((ends <= seconds + 1e-9).sum())
+    return history[done - 1]["held_out_mse"] if done else None
+
+
+def _recommendation(finalists: list[dict[str, Any]]) -> str:
+    """One line, with its reasons."""
+    if len(finalists) < 2:
+        return "No configuration was confirmed beside the study's own: nothing to recommend."
+    first, others = finalists[0], finalists[1:]
+    what = " and ".join(name.replace("_", " ") for name in first["means"])
+
+    def reasons(row: dict[str, Any]) -> str:
+        told = (
+            f"{name.replace('_', ' ')} {d['mean']:+.4f} [{d['interval'][0]:+.4f}, {d['interval'][1]:+.4f}]"
+            for name, d in row["differences"].items()
+            if d is not None
+        )
+        return "; ".join(told)
+
+    on = f"on {min(row['seeds'] for row in finalists)} fresh paired seeds"
+    for row in others:
+        if row["verdict"] == "dominates":
+            return f"Take {row['name']}: {on} it dominates {first['name']} on {what} ({reasons(row)})."
+    told = " ".join(f"{row['name']}: {row['verdict']} ({reasons(row)})." for row in others)
+    return f"Keep {first['name']}: {on} no configuration that was found dominates it on {what}. {told}"

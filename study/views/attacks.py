@@ -1,0 +1,289 @@
+"""What a report says of attacks: tables, the curve of error against leaked pairs, restored pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from attacks import WITH_PAIRS
+from study.artifacts import read_arrays
+from study.attack import CONTROLS
+from study.records import Record, file_name
+from study.unmasking import PLACE
+from study.views.figures import Shown, picture, save
+from study.views.tables import Summary
+
+#: Who each row is, in plain words, in the order of the ladder.
+ATTACKERS = {
+    "key": "the owner, with the matching decoder",
+    "mean_image": "control: the mean image",
+    "random_latent": "control: the decoder on a random latent",
+    "random_image": "control: another image, at random",
+    "other_decoder": "1: another instance's decoder",
+    "stitch_orthogonal": "2: pairs, orthogonal map to an own decoder",
+    "stitch_affine": "2: pairs, affine map to an own decoder",
+    "stitch_mlp": "2: pairs, small network to an own decoder",
+    "ridge": "2: pairs, ridge regression to pixels",
+    "inversion": "2: pairs, trained inversion decoder",
+    "oracle": "3: may mask images of their own",
+    "weights": "4: has the encoder's weights",
+    "moments": "5: no pairs, moments",
+    "transport": "5: no pairs, optimal transport",
+    "known_plaintexts": "6: has the images, in another order",
+    "clear": "the clear images",
+}
+
+#: What is printed of an attack.
+_COLUMNS = {
+    "MSE": lambda r: _error(r["mse"]),
+    "PSNR": lambda r: f"{r['psnr']:.1f}",
+    "SSIM": lambda r: f"{r['ssim']:.2f}",
+    "class recognised": lambda r: f"{r['recognised']:.2f}",
+    "images": lambda r: r["n"],
+    "seconds": lambda r: f"{r['seconds']:.1f}",
+}
+
+
+def _error(cell: dict[str, Any]) -> str:
+    interval = "" if cell["interval"] is None else " [{:.4f}, {:.4f}]".format(*cell["interval"])
+    return f"{cell['mean']:.4f}{interval}"
+
+
+def place_name(row: dict[str, Any]) -> str:
+    """Latent configuration, data set and defence in words."""
+    defence = "" if row["representation"] == "masked" else f", {row['representation']}"
+    return f"{row['latent']}, {row['dataset']}{defence}"
+
+
+def ladder(summary: Summary) -> pd.DataFrame:
+    """One row for each attack and number of pairs; an attack no better than the best control says so."""
+    order = list(ATTACKERS)
+    rows = []
+    for row in sorted(summary["attacks"], key=lambda r: (place_name(r), order.index(r["attack"]), r["k"])):
+        if row["attack"] not in ("clear", "known_plaintexts"):
+            first = {"latent, data": place_name(row), "attacker": ATTACKERS[row["attack"]], "pairs": row["k"] or ""}
+            verdict = "" if row["helps"] or row["attack"] in CONTROLS else "no better than a control"
+            rows.append(first | {name: read(row) for name, read in _COLUMNS.items()} | {"verdict": verdict})
+    return pd.DataFrame(rows)
+
+
+def pairs_to_unmask(summary: Summary) -> pd.DataFrame:
+    """The three numbers of each latent configuration, for the best attack with pairs."""
+    return pd.DataFrame(
+        [
+            {
+                "latent, data": place_name(row),
+                f"pairs to MSE {row['target']:g}": _count(row, "reach_target"),
+                "pairs to within 10% of the key": _count(row, "reach_key"),
+                "MSE at 1,000 pairs": "not tried" if row["mse_at_k"] is None else f"{row['mse_at_k']:.4f}",
+                "the key": f"{row['key']:.4f}",
+                "mean image": f"{row['mean_image']:.4f}",
+                "pairs the data gives": f"{row['pool']:,}",
+            }
+            for row in summary["unmasking"]
+        ]
+    )
+
+
+def use_and_secrecy(summary: Summary) -> pd.DataFrame:
+    """Latent configurations and defences on one front: what is kept for classifiers, what is given away.
+
+    Use is the accuracy of the best classifier on the most classes, in `shared`; secrecy the error of the best attack
+    at the largest number of pairs that every row of the data set has.
+    """
+    rows = []
+    for place in sorted(summary["unmasking"], key=lambda r: (r["dataset"], r["gaussian"] + r["categorical"])):
+        same = [r for r in summary["unmasking"] if r["dataset"] == place["dataset"] and r["largest"]]
+        alike = [r for r in summary["classification"] if r["protocol"] == "shared" and place_is(r, place)]
+        if len(same) < 2 or not alike or not place["largest"]:
+            continue
+        classes = max(r["classes"] for r in alike)
+        best = max((r for r in alike if r["classes"] == classes), key=lambda r: r["accuracy"]["mean"])
+        k = max(set.intersection(*(set(r["best"]) for r in same)), key=int)
+        errors = [r for r in summary["attacks"] if place_is(r, place) and r["k"] == int(k)]
+        rows.append(
+            {
+                "latent, data": place_name(place),
+                f"use: accuracy, {classes} classes": f"{best['accuracy']['mean']:.3f}",
+                f"secrecy: MSE at {int(k):,} pairs": f"{min(r['mse']['mean'] for r in errors):.4f}",
+                "pairs to the target": _count(place, "reach_target"),
+            }
+        )
+    return pd.DataFrame(rows).fillna("")
+
+
+def place_is(row: dict[str, Any], place: dict[str, Any]) -> bool:
+    """A row is of this latent configuration, data set and defence."""
+    return all(row[key] == place[key] for key in PLACE)
+
+
+def _count(row: dict[str, Any], name: str) -> str:
+    """A number of pairs, and its range over draws and instances where they differ."""
+    if not row["largest"]:
+        return "not tried"
+    beyond = f"more than {row['largest']:,}"
+    low, high = row[f"{name}_range"]
+    text = f"{row[name]:,}" if row[name] else beyond
+    return text if low == high else f"{text} ({low:,} to {f'{high:,}' if high else beyond})"
+
+
+def reidentification(summary: Summary) -> pd.DataFrame:
+    """Rung 6 under both rules, and with pairs, with the challenge's grades."""
+    rules = {
+        "known_plaintexts": "matching images known, no pairs",
+        "transport": "only the distribution known, no pairs",
+        "ridge": "pairs, ridge regression",
+    }
+    rows = []
+    for row in sorted(summary["attacks"], key=lambda r: (place_name(r), list(ATTACKERS).index(r["attack"]), r["k"])):
+        if row["attack"] in rules:
+            rows.append(
+                {
+                    "latent, data": place_name(row),
+                    "rule": rules[row["attack"]],
+                    "pairs": row["k"] or "",
+                    **{name: f"{row[key]:.3f}" for name, key in (("top-1", "top1"), ("top-5", "top5"), ("MRR", "mrr"))},
+                    "chance": f"{1 / row['n']:.4f}",
+                    "grade": row["grade"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def curve(folder: Path, summary: Summary) -> list[Shown]:
+    """Error against leaked pairs, a panel for each place; the key and the mean image are its two lines."""
+    places = [row for row in summary["unmasking"] if row["representation"] == "masked" and row["largest"]]
+    if not places:
+        return []
+    count = len(places)
+    figure, axes = plt.subplots(1, count, figsize=(3.6 * count, 3), squeeze=False, layout="constrained")
+    used = []
+    for axis, place in zip(axes[0], places, strict=True):
+        used += _lines(axis, place, summary)
+        axis.set(title=place_name(place), xlabel="leaked pairs", xscale="log", yscale="log")
+    axes[0, 0].set_ylabel("mean squared error")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    save(folder, "unmasking", figure, pd.json_normalize(used, sep="_"), vector=True)
+    caption = (
+        "Pairs to unmask: error of images restored by an attacker who holds so many pairs of an image and its masked "
+        "vector; bars are 95% intervals over draws of pairs and instances. Dashed: the matching decoder; dotted: the "
+        "mean image, which anyone has."
+    )
+    return [Shown("unmasking", caption, "Mean squared error against leaked pairs, one line an attack", vector=True)]
+
+
+def _lines(axis: Axes, place: dict[str, Any], summary: Summary) -> list[dict[str, Any]]:
+    used = []
+    for name in WITH_PAIRS:
+        mine = [r for r in summary["attacks"] if place_name(r) == place_name(place) and r["attack"] == name]
+        if mine:
+            mean = np.array([r["mse"]["mean"] for r in mine])
+            ends = np.array([r["mse"]["interval"] or [r["mse"]["mean"]] * 2 for r in mine]).T
+            bars = np.clip([mean - ends[0], ends[1] - mean], 0, None)
+            axis.errorbar([r["k"] for r in mine], mean, yerr=bars, label=ATTACKERS[name].partition(", ")[2], capsize=2)
+            used += mine
+    axis.axhline(place["key"], color="#222222", linestyle="--", linewidth=1, label="matching decoder")
+    axis.axhline(place["mean_image"], color="#222222", linestyle=":", linewidth=1, label="mean image")
+    return used
+
+
+def pictures(folder: Path, records: list[Record]) -> list[Shown]:
+    """What each attacker makes of the same images: the first encoder and data set attacked."""
+    first = next((r for r in records if r.kind == "attack"), None)
+    if first is None:
+        return []
+    kept = folder / "artifacts" / f"attack-{first.trial}-{file_name(first.what['dataset'])}"
+    rows = [("clear", "clear image", 0), ("key", "the key", 0), ("other_decoder", "other decoder", 0)]
+    counts = sorted({r.what["k"] for r in records if r.kind == "attack" and r.what["attack"] == "ridge"})
+    rows += [("ridge", f"{k:,} pairs", k) for k in counts]
+    rows += [("oracle", "oracle", 0), ("weights", "weights", 0), ("transport", "no pairs", 0)]
+    rows = [row for row in rows if (kept / f"{row[0]}-{row[2]}.npz").exists()]
+    if not rows:
+        return []
+    shown = {row: read_arrays(kept / f"{row[0]}-{row[2]}.npz")["restored"][:8] for row in rows}
+    columns = min(map(len, shown.values()))
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(0.9 * columns, 0.9 * len(rows)), squeeze=False, layout="constrained"
+    )
+    for line, row in zip(axes, rows, strict=True):
+        for axis, image in zip(line, shown[row], strict=False):
+            picture(axis, image)
+        line[0].set_ylabel(row[1], rotation=0, ha="right", va="center")
+    errors = [
+        {"row": label, "image": index, "mse": np.square((image.astype(np.float64) - clear) / 255).mean()}
+        for (_, label, _), images in shown.items()
+        for index, (image, clear) in enumerate(zip(images, shown[rows[0]], strict=False))
+    ]
+    save(folder / "figures", "unmasked", figure, pd.DataFrame(errors))
+    caption = (
+        f"Masked test images of {first.what['dataset']} as each attacker restores them, autoencoder `{first.trial}`. "
+        f"Rows with pairs: ridge regression."
+    )
+    return [Shown("unmasked", caption, "Rows of restored images: clear, key, and each attacker")]
+
+
+def plain_words(summary: Summary) -> list[str]:
+    """One sentence for each encoder and data set attacked."""
+    words = []
+    for row in summary["unmasking"]:
+        if row["representation"] == "masked" and row["largest"]:
+            reached = row["reach_target"]
+            told = (
+                f"{reached:,} leaked pairs of an image and its masked vector are enough to restore other images to a "
+                f"mean squared error of {row['target']:g}"
+                if reached
+                else f"up to {row['largest']:,} leaked pairs did not restore other images to a mean squared error of "
+                f"{row['target']:g}"
+            )
+            near = f"{row['reach_key']:,} come" if row["reach_key"] else f"{row['largest']:,} do not come"
+            words.append(
+                f"What do leaked pairs undo? {place_name(row)}: {told}; {near} within 10% of the matching decoder "
+                f"({row['key']:.4f}; the mean image has {row['mean_image']:.4f})."
+            )
+            if row["key"] > row["mean_image"]:
+                words.append(
+                    f"On {row['dataset']} the matching decoder itself is worse than the mean image: coming near it "
+                    f"says nothing, and images like these were not what the autoencoder was trained on."
+                )
+    return words
+
+
+def defences(summary: Summary) -> list[str]:
+    """Whether a defence protects: it must keep an attacker with as many pairs as were tried from the target."""
+    words = []
+    for row in summary["unmasking"]:
+        if row["representation"] != "masked" and row["largest"]:
+            reached = row["reach_target"]
+            told = f"{reached:,} pairs reach" if reached else f"{row['largest']:,} pairs do not reach"
+            words.append(f"Defence {place_name(row)}: {told} a mean squared error of {row['target']:g}.")
+    if words and all(r["reach_target"] for r in summary["unmasking"] if r["representation"] != "masked"):
+        words.append("None of the defences tried protects against an attacker with pairs.")
+    return words
+
+
+def section(folder: Path, summary: Summary, records: list[Record]) -> dict[str, Any]:
+    """The parts of the report's section."""
+    reading = (
+        "What an attacker without the key restores of masked test images. Leaked pairs and public images are of the "
+        "training part, victims of the test part; everything the attacker trains is chosen on the attacker's own "
+        "images. MSE of pixels from 0 to 1 with its 95% interval over draws of pairs and instances; PSNR in decibels; "
+        "`class recognised`: the share of restored images whose class a Random Forest trained on clear images names. "
+        "An attack that fails here proves nothing: better attackers exist."
+    )
+    front = use_and_secrecy(summary)
+    return {
+        "title": "Is it a mask?",
+        "text": [reading, *plain_words(summary), *defences(summary)],
+        "tables": [
+            ("Pairs to unmask, the best attack at each number of pairs", pairs_to_unmask(summary)),
+            *([("Use against secrecy", front)] if len(front) else []),
+            ("Re-identification: which image belongs to which masked vector", reidentification(summary)),
+        ],
+        "figures": [*curve(folder / "figures", summary), *pictures(folder, records)],
+        "more": [("Every attack", ladder(summary))],
+    }

@@ -1,0 +1,173 @@
+"""The masking card: one page that says what one encoder's masked images give away. Plain words, no comfort."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from attacks import WITH_PAIRS
+from study.aggregate import summarise
+from study.config import InputError
+from study.records import Record, read_records, write_whole
+from study.unmasking import summarise_attacks
+from study.views import attacks, tables
+from study.views.report import Section, html, markdown
+from study.views.tables import Summary
+
+#: What each attacker holds beside the masked images.
+HOLDS = {
+    "other_decoder": "the decoder of another autoencoder, trained in the same way",
+    "pairs": "some images together with their masked vectors",
+    "oracle": "the means to have images of their own masked",
+    "weights": "the file `encoder.safetensors`",
+    "transport": "other images of the same kind, and no pair",
+}
+
+NOT_GUARANTEED = [
+    "Masking is not encryption. There is no proof of secrecy, and no number here is a bound: each is what one attack "
+    "reached, and a better attack reaches more. An attack that failed here proves nothing.",
+    "Masked vectors are stable: the same image always gives the same vector, so repeated images are seen as such.",
+    "Masked vectors are made to keep what tells classes apart. Whatever a classifier can learn from them, anyone who "
+    "holds them and some labels can learn as well.",
+    "Nothing was tested on images of another kind than those named here, on text or faces within images, or on who "
+    "is in a picture.",
+    "Names, labels, file order, sizes and times that travel with masked vectors are not masked.",
+]
+
+
+def write_card(folder: Path, trial: str | None = None) -> Path:
+    """Write `card.md` and `card.html`; return the page.
+
+    Raises:
+        InputError: there is no study, no complete encoder, or none of that name.
+    """
+    try:
+        manifest, config = (json.loads((folder / name).read_text()) for name in ("manifest.json", "config.json"))
+    except (OSError, ValueError):
+        raise InputError(f"{folder}: holds no finished study: run `study run` first") from None
+    records = read_records(folder)
+    chosen = _chosen(folder, records, trial)
+    mine = [r for r in records if r.trial == chosen.trial]
+    summary = summarise(mine) | summarise_attacks(mine)
+    title = f"Masking card: {chosen.trial}"
+    sections = [
+        Section("The encoder", _encoder(chosen, summary, manifest, config)),
+        Section("Use: accuracy on masked images", [_use(summary)], [("Best classifier", _accuracy(summary))]),
+        Section("What attackers restore", _attacked(summary), [("Each attacker", _attackers(summary))]),
+        Section("Threat model", _threats(summary)),
+        Section("What is not guaranteed", NOT_GUARANTEED),
+    ]
+    write_whole(folder / "card.md", markdown(title, sections))
+    write_whole(folder / "card.html", html(folder, title, sections))
+    return folder / "card.html"
+
+
+def _chosen(folder: Path, records: list[Record], trial: str | None) -> Record:
+    complete = [r for r in records if r.kind == "trial" and r.what["status"] == "complete"]
+    if not complete:
+        raise InputError(f"{folder}: holds no trained encoder yet: run `study run` on it again")
+    attacked = {r.trial for r in records if r.kind == "attack"}
+    wanted = [r for r in complete if r.trial == trial] if trial else [r for r in complete if r.trial in attacked]
+    if trial and not wanted:
+        names = ", ".join(r.trial for r in complete)
+        raise InputError(f"--trial {trial}: is no complete encoder of {folder}: choose one of {names}")
+    return (wanted or complete)[0]
+
+
+def _encoder(chosen: Record, summary: Summary, manifest: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    data, network = config["data"], config["network"]
+    images = manifest["data"][data["autoencoder"]]["train"] - data["held_out"]
+    images = min(images, data["train_images"] or images)
+    pixels = network["channels"] * network["image_size"] ** 2
+    (row,) = summary["trials"]
+    run = manifest["runs"][-1]
+    return [
+        f"Trained on {images:,} images of {data['autoencoder']}, without labels: recipe "
+        f"{config['training']['recipe']}, {config['training']['epochs']} epochs, batch {chosen.batch_size}. Its own "
+        f"decoder, the key, restores images kept from training with a mean squared error of {row['held_out_mse']:.4f} "
+        f"(pixels from 0 to 1).",
+        f"An image of {pixels:,} numbers becomes {chosen.gaussian + chosen.categorical}: {chosen.gaussian} Gaussian "
+        f"and {chosen.categorical} categorical.",
+        f"Measured with commit {run['commit']}, {run['time']}; study seed {manifest['seed']}.",
+    ]
+
+
+def _use(summary: Summary) -> str:
+    if not summary["classification"]:
+        return "No classifier was trained on its masked images here."
+    return "Mean over draws of classes, on test images, with its deviation and interval; chance beside it."
+
+
+def _accuracy(summary: Summary) -> pd.DataFrame:
+    rows = [r for r in summary["classification"] if r["representation"] == "masked" and r["classifier"] in tables.NAMES]
+    places = sorted({(r["dataset"], r["classes"]) for r in rows})
+    lines = []
+    for dataset, classes in places:
+        here = [r for r in rows if (r["dataset"], r["classes"]) == (dataset, classes)]
+        best = max(here, key=lambda r: r["accuracy"]["mean"])
+        lines.append(
+            {
+                "data": dataset,
+                "classes": classes,
+                "classifier": tables.NAMES[best["classifier"]],
+                "accuracy": tables.mean_and_interval(best["accuracy"]),
+                "chance": f"{1 / classes:.3f}",
+            }
+        )
+    return pd.DataFrame(lines, columns=["data", "classes", "classifier", "accuracy", "chance"])
+
+
+def _attacked(summary: Summary) -> list[str]:
+    if not summary["attacks"]:
+        return ["Nobody attacked this encoder here. Treat its masked images as you would treat the images themselves."]
+    return [*attacks.plain_words(summary), *attacks.defences(summary)]
+
+
+def _attackers(summary: Summary) -> pd.DataFrame:
+    """The smallest error of each kind of attacker, beside the key and the mean image."""
+    kinds = {"the owner, with the key": ("key",), **{text: _names(name) for name, text in HOLDS.items()}}
+    kinds["nothing: the mean image"] = ("mean_image",)
+    rows = []
+    for dataset in sorted({r["dataset"] for r in summary["attacks"]}):
+        here = [r for r in summary["attacks"] if r["dataset"] == dataset and r["representation"] == "masked"]
+        for holds, names in kinds.items():
+            if found := [r for r in here if r["attack"] in names]:
+                best = min(found, key=lambda r: r["mse"]["mean"])
+                rows.append(
+                    {
+                        "data": dataset,
+                        "who holds": holds + (f" ({best['k']:,})" if best["k"] else ""),
+                        "MSE": f"{best['mse']['mean']:.4f}",
+                        "class recognised": f"{best['recognised']:.0%}",
+                        "finds the image": f"{best['top1']:.0%}",
+                        "among": best["n"],
+                    }
+                )
+    return pd.DataFrame(rows, columns=["data", "who holds", "MSE", "class recognised", "finds the image", "among"])
+
+
+def _names(holds: str) -> tuple[str, ...]:
+    """The attacks of who holds this."""
+    return {"pairs": WITH_PAIRS, "transport": ("moments", "transport")}.get(holds, (holds,))
+
+
+def _threats(summary: Summary) -> list[str]:
+    where = [r for r in summary["unmasking"] if r["representation"] == "masked" and r["reach_target"]]
+    easiest = min(where, key=lambda r: r["reach_target"], default=None)
+    pairs = (
+        f"Whoever holds {easiest['reach_target']:,} pairs of an image and its masked vector unmasks others of "
+        f"{easiest['dataset']} to a mean squared error of {easiest['target']:g}. Pairs leak when one user's images are "
+        f"known, when masked images are published elsewhere in clear, or when anyone may have images masked."
+        if easiest
+        else "Whoever holds pairs of an image and its masked vector learns to unmask; the numbers of pairs tried here "
+        "did not reach the target, and nothing says that more would not."
+    )
+    return [
+        "The decoder is the key: whoever has it unmasks everything the encoder ever masked. It must not be handed out.",
+        "The encoder is not public either: whoever has it makes as many pairs as they like.",
+        pairs,
+        "Assumed to hold: the decoder and the encoder stay with the owner, and no masked image is known in clear.",
+    ]

@@ -1,0 +1,365 @@
+"""Report, summary, tables and figures of a study's folder, from its records and artifacts alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from study.aggregate import METRICS, summarise
+from study.artifacts import artifact, read_arrays
+from study.config import InputError
+from study.paper import LATENT
+from study.records import Record, frame, read_records, write_whole
+from study.trial import encoder_parameters, read_result
+from study.unmasking import summarise_attacks
+from study.views import attacks, figures, search, tables
+from study.views.figures import Shown
+from study.views.tables import Summary
+
+#: Pages are rendered from the same blocks twice.
+_TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("study.views"), autoescape=True, trim_blocks=True)
+
+#: How a paragraph in plain words may begin: set in bold on the page.
+_LEADS = (
+    "What was studied.",
+    "Is it useful?",
+    "Does another decoder fail?",
+    "What do leaked pairs undo?",
+    "How sure.",
+    "Beside the paper:",
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a report."""
+
+    title: str
+    text: list[str] = field(default_factory=list)
+    tables: list[tuple[str, pd.DataFrame]] = field(default_factory=list)
+    figures: list[Shown] = field(default_factory=list)
+    more: list[tuple[str, pd.DataFrame]] = field(default_factory=list)
+    """Tables for those who look closer: folded on the page."""
+
+
+def write_report(folder: Path) -> None:
+    """Make every view of a study again: `summary.json`, `tables/`, `figures/`, `report.md`, `report.html`.
+
+    Needs neither Ray nor the data sets. Raises `InputError` where there is no study, or nothing measured yet.
+    """
+    manifest_path = folder / "manifest.json"
+    if not manifest_path.exists():
+        raise InputError(f"{folder}: holds no study (no manifest.json): run `study run` first")
+    records = read_records(folder)
+    if not records:
+        raise InputError(f"{folder}: holds no records yet: run `study run` on it again")
+    manifest = json.loads(manifest_path.read_text())
+    summary = summarise(records) | summarise_attacks(records)
+    if found := search.found(folder, records):
+        summary["search"] = found
+    write_whole(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    for name in ("trials", "classification", "differences", "drops", "reconstruction", "attacks", "unmasking"):
+        write_whole(folder / "tables" / f"{name}.csv", tables.long_form(summary[name]).to_csv(index=False))
+    sections = list(_sections(folder, summary, manifest, records))
+    title = manifest["title"] or folder.name
+    write_whole(folder / "report.md", markdown(title, sections))
+    write_whole(folder / "report.html", html(folder, title, sections))
+
+
+def printed_tables(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The tables worth a look at the end of a run."""
+    summary = json.loads((folder / "summary.json").read_text())
+    pairs = tables.reconstruction(summary)
+    yield "Restoring held-out images", pairs.loc[pairs["images"] == "V", ["latent", "restored by", "MSE", "pairs"]]
+    if summary["unmasking"]:
+        yield "Is it a mask? Pairs to unmask", attacks.pairs_to_unmask(summary)
+    protocol = _protocols(summary)[-1]
+    yield f"Accuracy on masked images, protocol {protocol}", tables.classification(summary, protocol, "accuracy")
+
+
+def _protocols(summary: Summary) -> list[str]:
+    return sorted({row["protocol"] for row in summary["classification"]})
+
+
+# --- what the sections say ---------------------------------------------------------------------------------------
+
+
+def _sections(folder: Path, summary: Summary, manifest: dict[str, Any], records: list[Record]) -> Iterator[Section]:
+    yield Section("In plain words", _plain_words(summary), [], _masked_forms(folder, summary))
+    if missing := _missing(folder, summary):
+        yield Section("What is missing", missing)
+    if "search" in summary:
+        yield Section(**search.content(folder, summary["search"]))
+    for protocol in _protocols(summary):
+        yield _classification(folder, summary, protocol, records)
+    if any(row["representation"] != "masked" for row in summary["classification"]):
+        yield _controls(summary)
+    if any("@" in row["classifier"] for row in summary["classification"]):
+        yield _estimators(summary)
+    if summary["reconstruction"]:
+        yield _pairs(folder, summary)
+    if summary["attacks"]:
+        yield Section(**attacks.section(folder, summary, records))
+    if summary["trials"]:
+        yield _autoencoders(folder, summary)
+    yield _provenance(manifest)
+
+
+def _plain_words(summary: Summary) -> list[str]:
+    complete = [t for t in summary["trials"] if t["status"] == "complete"]
+    points = dict.fromkeys(t["latent"] for t in tables.in_order(complete))
+    batch_sizes = ", ".join(str(size) for size in sorted({t["batch_size"] for t in complete}))
+    words = [
+        f"What was studied. {len(complete)} adversarial autoencoders were trained without labels, on {len(points)} "
+        f"latent configurations (Gaussian + categorical dimensions {'; '.join(points)}; batch size {batch_sizes}). "
+        f"Their encoders masked other images, that is, turned each into a vector; classifiers learned from these "
+        f"masked forms alone."
+    ]
+    if failed := len(summary["trials"]) - len(complete):
+        words.append(f"{failed} autoencoders failed; see the table of autoencoders.")
+    if best := list(_best_accuracies(summary)):
+        words += [f"Is it useful? {best[0]}", *best[1:]]
+    pairs = {(r["latent"], r["images"], r["pair"]): r["mean"] for r in summary["reconstruction"]}
+    for (point, images, pair), unmatched in pairs.items():
+        if pair == "unmatched" and images == "V":
+            matched = pairs[point, images, "matched"]
+            words.append(
+                f"Does another decoder fail? On held-out images (V) the matching decoder of {point} restores with a "
+                f"mean squared error of {matched:.4f}, another instance's with {unmatched:.4f}, "
+                f"{unmatched / matched:.0f} times as much. This is the paper's test of secrecy and says nothing about "
+                f"an attacker who holds known pairs."
+            )
+    words += attacks.plain_words(summary)
+    return [*words, *_how_sure(summary), _beside_the_paper(summary)]
+
+
+def _masked_forms(folder: Path, summary: Summary) -> list[Shown]:
+    """Fig 1, of the first autoencoder with the longest Gaussian part whose pictures are there."""
+    for trial in sorted(summary["trials"], key=lambda t: -t["gaussian"]):
+        path = artifact(folder, "pictures", trial["trial"], "V")
+        if path.exists():
+            return figures.masked_forms(folder / "figures", read_arrays(path), trial["trial"], trial["gaussian"])
+    return []
+
+
+def _best_accuracies(summary: Summary) -> Iterator[str]:
+    """One line for data set and number of classes, from `shared` where there is one."""
+    masked = [
+        r for r in summary["classification"] if r["representation"] == "masked" and r["classifier"] in tables.NAMES
+    ]
+    rows = [r for r in masked if r["protocol"] == "shared"] or masked
+    for dataset, count in sorted({(r["dataset"], r["classes"]) for r in rows}):
+        mine = [r for r in rows if (r["dataset"], r["classes"]) == (dataset, count)]
+        best = max(mine, key=lambda r: r["accuracy"]["mean"])
+        yield (
+            f"{dataset}, {count} classes: the highest mean accuracy is "
+            f"{tables.mean_and_interval(best['accuracy'])} ({tables.NAMES[best['classifier']]}, "
+            f"latent {best['latent']}); chance is {1 / count:.3f}."
+        )
+
+
+def _how_sure(summary: Summary) -> Iterator[str]:
+    rows = [r["accuracy"] for r in summary["classification"] if r["representation"] == "masked"]
+    if rows:
+        draws, encoders = ([r[key] for r in rows] for key in ("draws", "encoders"))
+        single = sum(r["interval"] is None for r in rows)
+        yield (
+            f"How sure. Brackets hold 95% intervals of the mean, which rest on {_span(draws)} draws of classes and "
+            f"{_span(encoders)} encoders; {single} of {len(rows)} cells have none, because nothing was repeated in "
+            f"them. The best of several cells looks better than it is: compare cells by the tables of differences."
+        )
+
+
+def _span(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _beside_the_paper(summary: Summary) -> str:
+    cells = [r[m]["paper"] for r in summary["classification"] for m in METRICS if "paper" in r[m] and _is_papers(r)]
+    judged = [cell["interval"] for cell in cells if cell["interval"] is not None]
+    above, below = sum(low > 0 for low, _ in judged), sum(high < 0 for _, high in judged)
+    if not cells:
+        return "Beside the paper: no cell has a counterpart there (latent 384+20, CIFAR-100 and MNIST)."
+    return (
+        f"Beside the paper: {len(cells)} cells have a counterpart in its tables, {len(judged)} of them with an "
+        f"interval of the difference. It leaves out zero in {above + below}: ours is higher in {above}, lower in "
+        f"{below}. These cells carry a star."
+    )
+
+
+def _is_papers(row: dict[str, Any]) -> bool:
+    return (row["gaussian"], row["categorical"]) == LATENT
+
+
+def _missing(folder: Path, summary: Summary) -> list[str]:
+    """What the configuration asks for and no record holds."""
+    config = json.loads((folder / "config.json").read_text())
+    missing = [f"classification, protocol `{name}`" for name in config["protocols"] if name not in _protocols(summary)]
+    known = {(r["dataset"], r["classes"]) for r in summary["classification"]}
+    if known:
+        asked = [(task["data"], count) for task in config["tasks"] for count in task["classes"]]
+        missing += [f"classification of {d}, {n} classes" for d, n in asked if (d, n) not in known]
+    missing += [] if summary["reconstruction"] else ["matched and unmatched pairs"]
+    again = f"`study run` with the same preset or file and `--out {folder}` goes on and makes it."
+    return [f"No records of: {name}. {again}" for name in missing]
+
+
+def _classification(folder: Path, summary: Summary, protocol: str, records: list[Record]) -> Section:
+    explained = {
+        "paper": "The paper's splits: the neural network learns from the training part less a validation part and is "
+        "tested on the test part; the others learn from training and test part merged, 8:2. Rows of different "
+        "classifiers therefore rest on different test images.",
+        "shared": "One split for every classifier, each component standardised on the training part; test images that "
+        "also stand in the training part are left out. Only these rows compare classifiers.",
+    }[protocol]
+    reading = "Mean ± deviation over draws (ddof 1), and the 95% interval of the mean over draws and encoders."
+    table = frame(records, "classification")
+    drawn = [
+        (
+            f"{dataset}, {classes} classes, draw by draw: accuracy / precision / recall",
+            tables.draws(table, dataset, classes),
+        )
+        for dataset, classes in sorted({(r["dataset"], r["classes"]) for r in summary["classification"]})
+        if protocol == "paper"
+    ]
+    shown = figures.accuracy(folder / "figures", summary, protocol)
+    if protocol == "paper":
+        shown += figures.classifier_curves(folder / "figures", [r for r in records if r.kind == "classification"])
+    return Section(
+        f"Classification of masked images: protocol `{protocol}`",
+        [explained, reading],
+        [
+            ("Accuracy", tables.classification(summary, protocol, "accuracy")),
+            *((("Accuracy lost with more classes", lost),) if len(lost := tables.drops(summary, protocol)) else ()),
+        ],
+        shown,
+        [
+            *((name.capitalize(), tables.classification(summary, protocol, name)) for name in ("precision", "recall")),
+            *((name, one) for name, one in drawn if len(one) > 1),
+        ],
+    )
+
+
+def _controls(summary: Summary) -> Section:
+    return Section(
+        "What the trained encoder is worth",
+        [
+            "Other vectors through the same classifiers, split and scaling (`shared`): raw pixels; principal "
+            "components and a Gaussian random projection of the same length, fitted on the autoencoder's images; an "
+            "untrained encoder. Differences are paired by draw; a star marks an interval that leaves out zero and "
+            f"rests on at least {tables.ENOUGH} draws.",
+        ],
+        [
+            ("Accuracy of masked forms less a control's", tables.differences(summary, classifiers=False)),
+            ("Accuracy of the neural network less another classifier's", tables.differences(summary, classifiers=True)),
+        ],
+        [],
+        [("Accuracy of the controls", tables.controls(summary))],
+    )
+
+
+def _estimators(summary: Summary) -> Section:
+    return Section(
+        "More estimators",
+        ["The paper: no significant improvement when the number of estimators was increased."],
+        [("Accuracy by number of trees or stumps, first instance", tables.estimators(summary))],
+    )
+
+
+def _pairs(folder: Path, summary: Summary) -> Section:
+    shown, lacking = [], []
+    groups: dict[tuple[str, str], list[str]] = {}
+    for trial in tables.in_order(summary["trials"]):  # a search may vary more than the latent configuration
+        groups.setdefault((trial["latent"], trial.get("point", "")), []).append(trial["trial"])
+    for number, ((point, _), trials) in enumerate(groups.items()):
+        for images, title in (("V", "Held-out images"), ("P", "Test patterns")):
+            paths = {t: artifact(folder, "pictures", t, images) for t in trials}
+            lacking += [path.name for path in paths.values() if not path.exists()]
+            loaded = {t: read_arrays(path) for t, path in paths.items() if path.exists()}
+            shown += figures.pair_matrix(folder / "figures", f"pairs-{images}-{number}", f"{title}, {point}", loaded)
+    network = json.loads((folder / "config.json").read_text())["network"]
+    pixels = network["image_size"] ** 2 * network["channels"]
+    return Section(
+        "Matched and unmatched pairs",
+        [
+            "Mean squared error over all components, pixels from 0 to 1 (the paper's Eqs 1 to 12). P: black-and-white "
+            "test patterns; T: training images; V: images kept from training; with the name of a data set, what trains "
+            "and validates the neural network there: the paper leaves open which set its T and V are from.",
+            *(f"Not in `artifacts/`: {name}. `study run` into a new folder makes it." for name in lacking),
+        ],
+        [("Mean squared error, by who restores", tables.restoration(summary))],
+        [*figures.latent_length(folder / "figures", summary, pixels), *shown],
+        [("The same with deviations, pair by pair, beside the paper's", tables.reconstruction(summary))],
+    )
+
+
+def _autoencoders(folder: Path, summary: Summary) -> Section:
+    complete = [t for t in summary["trials"] if t["status"] == "complete"]
+    results = {t["trial"]: read_result(folder / "trials" / t["trial"]) for t in complete}
+    histories = {trial: result["history"] for trial, result in results.items()}
+    sizes = {t["latent"]: encoder_parameters(results[t["trial"]]) for t in complete}
+    counted = "; ".join(f"{point}: {number:,}" for point, number in sizes.items())
+    shown = figures.learning_curves(folder / "figures", histories)
+    return Section(
+        "The autoencoders",
+        [
+            "All on images kept from training, in evaluation mode. A Gaussian latent has means near 0, deviations "
+            "near 1, and the effective rank, correlation and marginals of a true sample of the same size. Fresh "
+            "discriminators: held-out accuracy of newly trained ones (Gaussian, categorical part); 0.5 is a latent "
+            "that cannot be told from its prior.",
+            f"Trainable parameters of the encoder, which the paper puts at over 400 thousand: {counted}.",
+        ],
+        [("Reconstruction and priors", tables.trials(summary))],
+        shown,
+    )
+
+
+def _provenance(manifest: dict[str, Any]) -> Section:
+    last = manifest["runs"][-1]
+    rows = [
+        ("study seed", manifest["seed"]),
+        ("commit", last["commit"]),
+        ("time", last["time"]),
+        ("machine", f"{last['system']}, {last['cores']} cores"),
+        ("versions", ", ".join(f"{k} {v}" for k, v in {"python": last["python"], **last["packages"]}.items())),
+        *((f"data {name}", f"sha256 {d['sha256'][:16]}…") for name, d in manifest["data"].items()),
+    ]
+    return Section("Where the numbers come from", [], [("Manifest", pd.DataFrame(rows, columns=["what", "value"]))])
+
+
+# --- two renderings ----------------------------------------------------------------------------------------------
+
+
+def markdown(title: str, sections: list[Section]) -> str:
+    """The sections as Markdown; figures are referred to."""
+    parts = [f"# {title}"]
+    for section in sections:
+        parts += [f"## {section.title}", *section.text]
+        for name, table in [*section.tables, *section.more]:
+            parts += [f"**{name}**", tables.to_markdown(table)]
+        parts += [
+            f"![{shown.alt}](figures/{shown.file})\n\n*{shown.caption}* [Numbers](figures/{shown.name}.csv)"
+            for shown in section.figures
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def html(folder: Path, title: str, sections: list[Section]) -> str:
+    """The sections as one page with the figures in it."""
+
+    def picture(shown: Shown) -> str:
+        content = (folder / "figures" / shown.file).read_bytes()
+        kind = "svg+xml" if shown.file.endswith(".svg") else "png"
+        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+    return _TEMPLATES.get_template("report.html.j2").render(
+        title=title, sections=sections, picture=picture, leads=_LEADS
+    )

@@ -1,0 +1,161 @@
+"""Two files, one pair; whatever else a file holds is told, and nothing in it runs."""
+
+import contextlib
+import json
+import stat
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load, save
+
+from aae.config import LatentConfig, NetworkConfig
+from aae.keys import KeyFileError, load_key, save_pair
+from aae.locks import MAGIC, LockError, lock, unlock
+from aae.networks import Autoencoder
+
+NETWORK = NetworkConfig(widths=(2, 2, 2), normalise_latent=True)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    nets = Autoencoder(LatentConfig(gaussian=3, categorical=2), NETWORK)
+    return tmp_path, nets, save_pair(tmp_path, nets, NETWORK)
+
+
+def test_both_halves_come_back_and_carry_the_same_identity(pair):
+    folder, nets, identity = pair
+    encoder, decoder = (load_key(folder / f"{part}.safetensors", part) for part in ("encoder", "decoder"))
+    assert encoder.pair == decoder.pair == identity
+    assert encoder.latent == nets.latent
+    assert encoder.network == NETWORK
+    for key, module in ((encoder, nets.encoder), (decoder, nets.decoder)):
+        saved, loaded = module.state_dict(), key.module.state_dict()
+        assert saved.keys() == loaded.keys()
+        assert all(torch.equal(saved[name], loaded[name]) for name in saved)
+    assert not encoder.module.training
+
+
+def test_nobody_else_may_read_them(pair):
+    for part in ("encoder", "decoder"):
+        assert stat.S_IMODE((pair[0] / f"{part}.safetensors").stat().st_mode) == 0o600
+
+
+def test_the_identity_is_random_and_not_the_weights(pair):
+    folder, nets, identity = pair
+    assert save_pair(folder / "again", nets, NETWORK) != identity
+
+
+def test_the_other_half_is_refused(pair):
+    with pytest.raises(KeyFileError, match="is a decoder: give the encoder"):
+        load_key(pair[0] / "decoder.safetensors", "encoder")
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(KeyFileError, match="no such file"):
+        load_key(tmp_path / "encoder.safetensors")
+
+
+def rewritten(path, **header):
+    content = path.read_bytes()
+    tensors = load(content)
+    length = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"] | header
+    path.write_bytes(save(tensors, metadata={k: v for k, v in metadata.items() if v is not None}))
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ({"part": "decoder"}, "does not fit"),
+        ({"part": "key"}, "cannot be read here"),
+        ({"format": "99"}, "cannot be read here"),
+        ({"pair": None}, r"not an encoder or decoder of this project \(no pair\)"),
+        ({"latent": '{"gaussian": 8000, "categorical": 4000}'}, "does not fit"),
+        ({"latent": '{"gaussian": -1}'}, "not valid"),
+        ({"latent": '{"gaussian": "3"}'}, "not valid"),
+        ({"latent": "[1]"}, "not valid"),
+        ({"latent": "{"}, "not valid"),
+        ({"network": '{"widths": [1e9]}'}, "not valid"),
+        ({"network": '{"image_size": null}'}, "not valid"),
+    ],
+)
+def test_a_relabelled_file_is_refused(pair, header, told):
+    path = pair[0] / "encoder.safetensors"
+    rewritten(path, **header)
+    with pytest.raises(KeyFileError, match=told):
+        load_key(path)
+
+
+def test_values_that_are_not_numbers_are_refused(pair):
+    folder, nets, _ = pair
+    with torch.no_grad():
+        nets.encoder.gaussian_head.bias[0] = float("nan")
+    save_pair(folder, nets, NETWORK)
+    with pytest.raises(KeyFileError, match=r"gaussian_head\.bias holds values"):
+        load_key(folder / "encoder.safetensors")
+
+
+@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_file_is_told_or_loads(pair, data):
+    path = pair[0] / "encoder.safetensors"
+    content = bytearray((pair[0] / "encoder.safetensors").read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, min(len(content) - 1, 2500)))] = data.draw(st.integers(0, 255))
+    damaged = path.with_name("damaged.safetensors")
+    damaged.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
+    with contextlib.suppress(KeyFileError):  # and nothing else
+        assert load_key(damaged).part in ("encoder", "decoder")
+
+
+PHRASE = "correct horse battery"
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory):
+    """A locked decoder, what it was before, and its pair."""
+    folder = tmp_path_factory.mktemp("locked")
+    identity = save_pair(folder, Autoencoder(LatentConfig(gaussian=3, categorical=2), NETWORK), NETWORK)
+    path = folder / "decoder.safetensors"
+    clear = path.read_bytes()
+    path.write_bytes(lock(clear, PHRASE))
+    return path, clear, identity
+
+
+class TestLocked:
+    def test_the_passphrase_opens_it(self, locked):
+        path, clear, identity = locked
+        key = load_key(path, "decoder", lambda: PHRASE)
+        assert key.pair == identity
+        assert all(torch.equal(value, key.module.state_dict()[name]) for name, value in load(clear).items())
+        assert unlock(path.read_bytes(), PHRASE) == clear
+
+    def test_nothing_of_it_can_be_read(self, locked):
+        path, clear, identity = locked
+        content = path.read_bytes()
+        assert identity.encode() in clear
+        assert identity.encode() not in content
+        assert b"gaussian" not in content
+        assert lock(clear, PHRASE) != content
+
+    def test_another_passphrase_and_a_changed_byte_are_told(self, locked, tmp_path):
+        path, _, _ = locked
+        with pytest.raises(KeyFileError, match="is locked by a passphrase"):
+            load_key(path)
+        with pytest.raises(KeyFileError, match="not the right one"):
+            load_key(path, "decoder", lambda: PHRASE + " ")
+        content, changed = path.read_bytes(), tmp_path / "changed"
+        for place in (len(MAGIC), len(MAGIC) + 20, len(content) // 2, len(content) - 1):
+            changed.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            with pytest.raises(KeyFileError, match="or the file was changed"):
+                load_key(changed, "decoder", lambda: PHRASE)
+        for length in (len(MAGIC), len(MAGIC) + 10, len(MAGIC) + 30, len(content) - 1):
+            changed.write_bytes(content[:length])
+            with pytest.raises(KeyFileError, match="or the file was changed"):
+                load_key(changed, "decoder", lambda: PHRASE)
+
+    def test_a_short_passphrase_is_refused(self):
+        with pytest.raises(LockError, match="of 5 characters: must have 12 or more"):
+            lock(b"", "short")

@@ -1,0 +1,286 @@
+"""One class over all attacks; then what is particular to each."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ortho_group
+from sklearn.linear_model import Ridge
+from torch import nn
+
+from attacks import NAMES, WITH_PAIRS, AttacksConfig, Knowledge, Own, draw_pairs, restore
+from attacks.inversion import _descend
+from attacks.ridge import fit_ridge
+from attacks.stitching import principal_components, rotate
+
+QUICK = AttacksConfig(width=8, steps=60, descents=50, smoothness=(0.0, 0.01), matched=200)
+
+#: Attacks that can undo any linear mask, and the one that asks it to be a rotation.
+LINEAR = tuple(name for name in NAMES if name not in ("moments", "transport"))
+
+SIDE = 4
+D = SIDE * SIDE
+
+
+class Linear(nn.Module):
+    """A mask that loses nothing: flattened pixels times a square matrix."""
+
+    def __init__(self, matrix_PD, noise=None):
+        super().__init__()
+        self.register_buffer("matrix", torch.from_numpy(matrix_PD))
+
+    def forward(self, x_BCHW):
+        return x_BCHW.permute(0, 2, 3, 1).flatten(1).to(self.matrix.dtype) @ self.matrix
+
+
+class Independent(nn.Module):
+    """Says the same whatever it is shown."""
+
+    def forward(self, x_BCHW):
+        return 0.0 * x_BCHW.flatten(1)[:, :D] + torch.linspace(-1, 1, D)
+
+
+def some_images(count, seed, side=SIDE, channels=1):
+    """Two shapes that overlap, in random strength, on some noise."""
+    rng = np.random.default_rng(seed)
+    shapes = np.random.default_rng(99).random((2, side, side, channels))
+    images = np.tensordot(rng.random((count, 2)), shapes, 1) * 110 + rng.random((count, side, side, channels)) * 30
+    return images.astype(np.uint8)
+
+
+def pixels(images):
+    return images / 255.0
+
+
+def knows(name, k, mask, victims, encoder=None, seed=1):
+    """What this attack needs, and no more, of `k` pairs."""
+    images = some_images(k, seed)
+    own = principal_components(some_images(300, 50), D) if name.startswith("stitch") else None
+    pairless = name in ("moments", "transport")
+    return Knowledge(
+        victims=mask(victims),
+        images=images,
+        masked=None if pairless else mask(images),
+        encoder=encoder if name == "weights" else None,
+        own=own,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEveryAttack:
+    def test_vectors_independent_of_the_images_give_no_better_than_the_mean_image(self, name):
+        rng = np.random.default_rng(5)
+        victims = some_images(300, 2)
+
+        def mask(images):
+            return rng.standard_normal((len(images), D)).astype(np.float32)
+
+        knowledge = knows(name, 400, mask, victims, Independent())
+        error = np.square(restore(name, knowledge, QUICK, seed=3) - pixels(victims)).mean()
+        mean_image = np.square(pixels(knowledge.images).mean(axis=0) - pixels(victims)).mean()
+        assert error > 0.97 * mean_image
+        assert error < 3 * mean_image
+
+    @pytest.mark.parametrize("k", [2, 3, 12])
+    def test_constant_and_repeated_vectors_and_few_pairs_give_images_not_nan(self, name, k):
+        victims = some_images(20, 2)
+        for mask in (
+            lambda images: np.full((len(images), D), 0.3, dtype=np.float32),
+            lambda images: np.repeat(images.mean(axis=(1, 2, 3))[:, None] / 255, D, axis=1).astype(np.float32),
+        ):
+            restored = restore(name, knows(name, k, mask, victims, Independent()), QUICK, seed=3)
+            assert restored.shape == victims.shape
+            assert restored.dtype == np.float32
+            assert restored.min() >= 0
+            assert restored.max() <= 1
+
+    def test_a_seed_repeats_and_the_input_is_left_alone(self, name):
+        rng = np.random.default_rng(5)
+        matrix = rng.standard_normal((D, D))
+
+        def mask(images):
+            return (np.tanh(pixels(images).reshape(len(images), -1) @ matrix)).astype(np.float32)
+
+        victims = some_images(30, 2)
+        knowledge = knows(name, 60, mask, victims, nn.Sequential(Linear(matrix.astype(np.float32)), nn.Tanh()))
+        kept = knowledge.victims.copy(), knowledge.images.copy()
+        first, second = (restore(name, knowledge, QUICK, seed=4) for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_array_equal(knowledge.victims, kept[0])
+        np.testing.assert_array_equal(knowledge.images, kept[1])
+
+
+@pytest.mark.parametrize("name", LINEAR)
+class TestEveryAttackWithPairs:
+    @pytest.mark.parametrize("k", [D + 1, 200])
+    def test_a_linear_mask_is_undone(self, name, k):
+        encoder = Linear(3 * ortho_group.rvs(D, random_state=0))
+        victims = some_images(50, 2)
+
+        def mask(images):
+            return encoder(torch.from_numpy(pixels(images)).permute(0, 3, 1, 2)).numpy()
+
+        restored = restore(name, knows(name, k, mask, victims, encoder), QUICK, seed=3)
+        assert np.square(restored - pixels(victims)).mean() < 1e-8
+
+    def test_constant_vectors_give_the_mean_of_the_attackers_images(self, name):
+        victims = some_images(20, 2)
+
+        def mask(images):
+            return np.full((len(images), D), 0.3, dtype=np.float32)
+
+        knowledge = knows(name, 100, mask, victims, Independent())
+        smoothed = 0.01 if name == "weights" else 1e-5  # known weights may choose a smoother image
+        expected = pixels(knowledge.images).mean(axis=0)
+        assert np.square(restore(name, knowledge, QUICK, seed=3) - expected).mean() < smoothed**2
+
+    def test_what_it_lacks_is_told(self, name):
+        bare = Knowledge(victims=np.zeros((3, D), dtype=np.float32), images=some_images(5, 1))
+        with pytest.raises(ValueError, match="needs"):
+            restore(name, bare, QUICK, seed=1)
+
+
+class TestWhatIsNotKnowledge:
+    GOOD = np.ones((5, D), dtype=np.float32)
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"victims": np.zeros((0, D), dtype=np.float32)}, "victims"),
+            ({"victims": np.full((4, D), np.nan, dtype=np.float32)}, "not finite"),
+            ({"victims": np.ones((4, D + 1), dtype=np.float32)}, "both must come from one encoder"),
+            ({"masked": np.ones((4, D), dtype=np.float32)}, "5 images and 4 masked vectors"),
+            ({"images": some_images(1, 0), "masked": None}, "at least 2"),
+            ({"images": some_images(5, 0).astype(float)}, "must be uint8"),
+        ],
+    )
+    def test_it_is_told(self, change, told):
+        values = {"victims": self.GOOD, "images": some_images(5, 0), "masked": self.GOOD} | change
+        with pytest.raises(ValueError, match=told):
+            Knowledge(**values)
+
+    def test_more_pairs_than_there_are(self):
+        with pytest.raises(ValueError, match="11 pairs: there are 10"):
+            draw_pairs(10, 11, seed=0)
+
+    def test_smaller_choices_are_parts_of_larger_ones(self):
+        np.testing.assert_array_equal(draw_pairs(100, 50, seed=3)[:20], draw_pairs(100, 20, seed=3))
+        assert len(set(draw_pairs(100, 100, seed=3))) == 100
+
+    def test_an_unknown_attack(self):
+        with pytest.raises(ValueError, match="'magic': must be one of stitch_orthogonal"):
+            restore("magic", Knowledge(victims=self.GOOD, images=some_images(5, 0)), QUICK, 0)
+
+    def test_an_own_decoder_of_another_size(self):
+        other = principal_components(some_images(40, 0, side=3), 4)
+        own = Own(name="other", encode=principal_components(some_images(40, 0), 4).encode, decode=other.decode)
+        knowledge = Knowledge(victims=self.GOOD, images=some_images(5, 0), masked=self.GOOD, own=own)
+        with pytest.raises(ValueError, match="own decoder other gives images of shape"):
+            restore("stitch_affine", knowledge, QUICK, 0)
+
+
+class TestRidge:
+    PENALTIES = (1e-6, 1e-4, 1e-2, 1.0)
+
+    def data(self, k=60, d=12, noise=0.5):
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((k, d)) * np.linspace(0.1, 2, d)
+        return x, x @ rng.standard_normal((d, 5)) + noise * rng.standard_normal((k, 5))
+
+    def test_it_is_scikit_learns(self):
+        x, y = self.data()
+        fitted = fit_ridge(x, y, self.PENALTIES)
+        largest = np.linalg.svd(x - x.mean(axis=0), compute_uv=False)[0] ** 2
+        expected = Ridge(alpha=fitted.penalty * largest).fit(x, y).predict(x[:7])
+        np.testing.assert_allclose(fitted.predict(x[:7]), expected, rtol=1e-8)
+
+    def test_the_penalty_is_the_best_when_each_pair_is_really_left_out(self):
+        x, y = self.data(k=16)
+        largest = np.linalg.svd(x - x.mean(axis=0), compute_uv=False)[0] ** 2
+
+        def left_out(penalty):
+            keep = ~np.eye(len(x), dtype=bool)
+            fits = [Ridge(alpha=penalty * largest).fit(x[k], y[k]) for k in keep]
+            return np.mean([np.square(f.predict(x[i : i + 1]) - y[i]).mean() for i, f in enumerate(fits)])
+
+        assert fit_ridge(x, y, self.PENALTIES).penalty == min(self.PENALTIES, key=left_out)
+
+    def test_fewer_pairs_than_dimensions_is_the_shortest_solution(self):
+        x, y = self.data(k=5, d=12, noise=0)
+        fitted = fit_ridge(x, y, (1e-12,))
+        np.testing.assert_allclose(fitted.predict(x), y, atol=1e-8)
+
+
+def test_rotation_is_procrustes():
+    rng = np.random.default_rng(0)
+    x, turn = rng.standard_normal((50, 6)), ortho_group.rvs(6, random_state=1)
+    np.testing.assert_allclose(rotate(x, 0.3 * x @ turn + 2, x[:4]), 0.3 * x[:4] @ turn + 2)
+
+
+def test_trained_attacks_beat_the_closed_form_on_a_mask_that_is_not_linear():
+    matrix = np.random.default_rng(1).standard_normal((D, D)) * 2
+
+    def mask(images):
+        return np.sin(pixels(images).reshape(len(images), -1) @ matrix).astype(np.float32)
+
+    victims = some_images(200, 2)
+    config = AttacksConfig(width=16, steps=400)
+    error = {
+        name: np.square(restore(name, knows(name, 1500, mask, victims), config, 3) - pixels(victims)).mean()
+        for name in ("ridge", "inversion", "stitch_affine", "stitch_mlp")
+    }
+    assert error["inversion"] < 0.9 * error["ridge"]
+    assert error["stitch_mlp"] < 0.9 * error["stitch_affine"]
+
+
+def test_known_weights_find_an_image_with_that_masked_vector():
+    encoder = nn.Sequential(Linear(np.random.default_rng(1).standard_normal((D, D)).astype(np.float32)), nn.Tanh())
+    truth = torch.from_numpy(pixels(some_images(5, 2)).astype(np.float32)).permute(0, 3, 1, 2)
+    wanted = encoder(truth)
+    begin = torch.full_like(truth, 0.3)
+    found = _descend(encoder, begin, wanted, torch.ones(D), 0.0, 200)
+    before, after = ((encoder(x) - wanted).square().mean() for x in (begin, found))
+    assert after < 0.05 * before
+    assert found.min() >= 0
+
+
+def test_transport_undoes_a_mask_that_keeps_order_and_shape_of_the_cloud():
+    """Skewed, unequal, independent factors: the one case in which no pair is needed."""
+
+    def images(seed):
+        factors = np.random.default_rng(seed).exponential(size=(400, 3)) * [60, 25, 8]
+        basis = np.zeros((3, SIDE, SIDE, 1))
+        basis[0, :2], basis[1, 2:, :2], basis[2, 2:, 2:] = 1, 1, 1
+        return np.tensordot(factors, basis, 1).clip(0, 255).astype(np.uint8)
+
+    victims = images(2)
+    masked = pixels(victims).reshape(len(victims), -1) @ ortho_group.rvs(D, random_state=0)
+    knowledge = Knowledge(victims=masked, images=images(1))
+    mean_image = np.square(pixels(knowledge.images).mean(axis=0) - pixels(victims)).mean()
+    for name in ("moments", "transport"):
+        error = np.square(restore(name, knowledge, QUICK, 3) - pixels(victims)).mean()
+        assert error < 0.2 * mean_image, name
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"names": ("magic",)}, "names = 'magic': must be one of"),
+        ({"names": ("ridge", "ridge")}, "different names"),
+        ({"pairs": (100, 10)}, "rising"),
+        ({"pairs": (1,)}, "from 2"),
+        ({"pairs": ()}, "pairs"),
+        ({"target": 0.0}, "target = 0.0"),
+        ({"steps": 0}, "steps = 0"),
+        ({"penalties": (0.0,)}, "penalties"),
+        ({"smoothness": ()}, "smoothness"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"draws": 0}, "draws = 0"),
+    ],
+)
+def test_a_wrong_setting_is_told(values, told):
+    with pytest.raises(ValueError, match=told):
+        AttacksConfig(**values)
+
+
+def test_every_attack_with_pairs_is_an_attack():
+    assert set(WITH_PAIRS) < set(NAMES)

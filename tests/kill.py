@@ -1,0 +1,200 @@
+"""Kill a study in every phase and see that nothing is lost: `python -m tests.kill PRESET-OR-FILE [--kills N]`.
+
+A study runs in a process group of its own. When its folder shows the wanted phase, the driver is killed with SIGKILL;
+what Ray started must end by itself. The same command then goes on, and is killed in the next phase, until it ends.
+Phases that last milliseconds are held until the kill (`tests/held/sitecustomize.py`), however fast the machine.
+A study without a search must leave the records of an uninterrupted run, in any order, apart from times and hosts. With
+a search, what is proposed depends on which trial ends first: no finished trial may be lost, or run twice, and every
+trial in `optuna.db` must have ended.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from study.config import read_config
+from study.records import read_records
+
+PHASES = ("start", "epoch", "checkpoint", "finished trial", "fan-out", "report")
+
+#: Files that a phase holds back just before they are renamed into place.
+HELD = {"epoch": "/checkpoint.safetensors", "checkpoint": "/checkpoint.safetensors", "report": "/figures/"}
+
+#: Seconds Ray's processes have to notice that their driver is gone.
+GRACE = 60.0
+
+
+class Watch:
+    """What a study's folder shows. A phase is over when `seen` first says so after the start of a run."""
+
+    def __init__(self, folder: Path, rng: random.Random) -> None:
+        self.folder, self._begin = folder, time.monotonic()
+        self._wait = rng.uniform(0.5, 4.0)
+        self._epochs, self._trials = self._checkpoints(), self._kind("trial")
+        self._others = self._kind("classification") + self._kind("reconstruction")
+
+    def _kind(self, kind: str) -> int:
+        path = self.folder / "records.jsonl"
+        return path.read_text().count(f'"kind": "{kind}"') if path.exists() else 0
+
+    def _checkpoints(self) -> dict[str, float]:
+        found = {}
+        for path in self.folder.glob("trials/*/checkpoint.safetensors"):
+            try:
+                found[path.parent.name] = path.stat().st_mtime
+            except FileNotFoundError:
+                continue  # its trial has just ended
+        return found
+
+    def seen(self, phase: str) -> bool:
+        look: dict[str, Callable[[], bool]] = {
+            "start": lambda: time.monotonic() - self._begin > self._wait,
+            "epoch": lambda: any(self._epochs.get(k) != v for k, v in self._checkpoints().items()),
+            "checkpoint": lambda: any(self.folder.glob("trials/*/.checkpoint.safetensors.*")),
+            "finished trial": lambda: self._kind("trial") > self._trials,
+            "fan-out": lambda: self._kind("classification") + self._kind("reconstruction") > self._others,
+            "report": lambda: any((self.folder / "figures").glob(".*")),
+        }
+        return look[phase]()
+
+
+def start(study: str, out: Path, more: list[str], phase: str = "") -> subprocess.Popen:
+    """The study in a process group of its own, with the files of a phase held back."""
+    environment = os.environ | {"HELD": HELD.get(phase, "")}
+    if environment["HELD"]:
+        paths = [str(Path(__file__).parent / "held"), os.environ.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    command = [sys.executable, "-m", "study.cli", "run", study, "--out", str(out), *more]
+    log = (out.parent / f"{out.name}.log").open("a")
+    return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
+
+
+def descendants(root: int) -> dict[int, str]:
+    """Every process below one, with the time at which it began: a number alone may be given again."""
+    parents, begun = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        parents[int(path.parent.name)], begun[int(path.parent.name)] = int(fields[1]), fields[19]
+    found: dict[int, str] = {}
+    level = [root]
+    while level:
+        level = [pid for pid, parent in parents.items() if parent in level]
+        found |= {pid: begun[pid] for pid in level}
+    return found
+
+
+def alive(processes: dict[int, str]) -> list[int]:
+    """Which of them still run; a zombie does not."""
+    living = []
+    for pid, begun in processes.items():
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if fields[19] == begun and fields[0] != "Z":
+            living.append(pid)
+    return living
+
+
+def kill(process: subprocess.Popen) -> float:
+    """SIGKILL the driver's group; return the seconds until nothing of it was left. Survivors are an error."""
+    below = descendants(process.pid)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    begin = time.monotonic()
+    while left := alive(below):
+        if time.monotonic() - begin > GRACE:
+            names = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode() for pid in left}
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            raise AssertionError(f"outlived their driver by {GRACE:.0f} s: {names}")
+        time.sleep(0.1)
+    return time.monotonic() - begin
+
+
+def run_killed(study: str, out: Path, kills: int, more: list[str], seed: int) -> list[str]:
+    """Run a study to its end through so many kills; return the phases in which it was killed."""
+    rng = random.Random(seed)
+    wanted = [PHASES[i * len(PHASES) // kills] for i in range(kills)]
+    done = []
+    while True:
+        process = start(study, out, more, wanted[0] if wanted else "")
+        watch = Watch(out, rng)
+        while process.poll() is None:
+            if wanted and watch.seen(wanted[0]):
+                before = {record.key for record in read_records(out)}
+                after = kill(process)
+                kept = {record.key for record in read_records(out)}
+                assert before <= kept, f"lost {before - kept}"
+                phase = wanted.pop(0)
+                done.append(phase)
+                print(f"kill {len(done)}: {phase}, {len(kept)} records, all gone after {after:.1f} s", flush=True)
+                break
+            time.sleep(0.002)
+        else:
+            assert process.returncode == 0, (out.parent / f"{out.name}.log").read_text()[-3000:]
+            if not wanted:
+                return done
+            print(f"not seen any more: {wanted.pop(0)}", flush=True)
+
+
+def timeless(folder: Path) -> list[str]:
+    """Records without what differs between two runs."""
+    rows = ({**vars(r), "seconds": 0, "host": ""} for r in read_records(folder))
+    return sorted(json.dumps(row, sort_keys=True) for row in rows)
+
+
+def check_search(folder: Path, trials: int) -> None:
+    """Nothing lost, nothing doubled, nothing left running, and Optuna's copy says the same as the records."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    records = [r for r in read_records(folder) if r.kind == "trial" and r.what.get("role") == "search"]
+    points = [json.dumps(r.detail["params"], sort_keys=True) for r in records]
+    assert len(records) == len({r.trial for r in records}) == len(set(points)) == trials
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder}/optuna.db")
+    assert all(t.state.is_finished() for t in study.trials)
+    assert sorted(t.user_attrs["trial"] for t in study.trials) == sorted(r.trial for r in records)
+    states = {"complete": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
+    of = {r.trial: states[r.what["status"]] for r in records}
+    assert all(t.state.name == of[t.user_attrs["trial"]] for t in study.trials)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", help="a preset or a TOML file")
+    parser.add_argument("--kills", type=int, default=len(PHASES), help="so many kills, spread over the phases")
+    parser.add_argument("--out", type=Path, help="where to work (default: a new folder)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    options, more = parser.parse_known_args(arguments)
+    folder = (options.out or Path(tempfile.mkdtemp(prefix="kill-"))).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = [more[i + 1] for i, word in enumerate(more) if word == "--set"]
+    config = read_config(options.study, settings)
+    done = run_killed(options.study, folder / "killed", options.kills, more, options.seed)
+    records = read_records(folder / "killed")
+    assert len({r.key for r in records}) == len(records)
+    assert not list((folder / "killed").rglob("*checkpoint.safetensors*"))
+    if config.search.trials:
+        check_search(folder / "killed", config.search.trials)
+    else:
+        straight = start(options.study, folder / "straight", more)
+        assert straight.wait() == 0
+        assert timeless(folder / "killed") == timeless(folder / "straight")
+    phases = ", ".join(dict.fromkeys(done))
+    print(f"{len(done)} kills in {len(set(done))} phases ({phases}): {len(records)} records as they should be")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Means, deviations and intervals against known grids."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from study import paper
+from study.aggregate import describe, summarise
+from study.records import Record
+
+
+def test_mean_and_sigma_of_a_known_grid():
+    cell = describe(pd.DataFrame([[0.1, 0.3], [0.5, 0.9]]), seed=0)
+    assert cell["mean"] == pytest.approx(0.45)
+    assert cell["sigma"] == pytest.approx((np.std([0.1, 0.3], ddof=1) + np.std([0.5, 0.9], ddof=1)) / 2)
+    assert (cell["encoders"], cell["draws"]) == (2, 2)
+
+
+def test_nothing_repeated_has_no_interval():
+    assert describe(pd.DataFrame([[0.4]]), 0) == {
+        "mean": 0.4, "sigma": None, "draws": 1, "encoders": 1, "interval": None,
+    }  # fmt: skip
+
+
+def test_a_missing_cell_is_left_out():
+    cell = describe(pd.DataFrame([[0.2, np.nan], [0.4, 0.6]]), 0)
+    assert cell["mean"] == pytest.approx(0.4)
+    assert all(np.isfinite(cell["interval"]))
+
+
+def test_the_interval_covers_about_as_often_as_it_says():
+    """Crossed random effects: 4 encoders and 30 draws, both random."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        grid = rng.standard_normal((4, 1)) * 0.01 + rng.standard_normal((1, 30)) * 0.08
+        low, high = describe(pd.DataFrame(0.7 + grid + rng.standard_normal((4, 30)) * 0.02), trial)["interval"]
+        hits += low <= 0.7 <= high
+    assert 0.86 <= hits / 200 <= 0.99
+
+
+def record(trial, classifier, draw, accuracy, representation="masked", protocol="shared", **changes):
+    classes = changes.pop("classes", 2)
+    values = {"gaussian": 384, "categorical": 20, "batch_size": 16, "instance": 0} | changes
+    return Record(
+        kind="classification",
+        key=f"{trial}/{classifier}/{classes}/{draw}/{representation}/{protocol}",
+        trial=trial,
+        **values,
+        what={
+            "representation": representation,
+            "dataset": "cifar100",
+            "classes": classes,
+            "draw": draw,
+            "protocol": protocol,
+            "classifier": classifier,
+        },
+        metrics={"accuracy": accuracy, "precision": accuracy, "recall": accuracy},
+    )
+
+
+def test_differences_are_paired_by_draw():
+    accuracies = [0.6, 0.9, 0.7]
+    records = [record(t, "mlp", d, a + 0.01 * (t == "y")) for t in "xy" for d, a in enumerate(accuracies)]
+    records += [record(t, "adaboost", d, a - 0.05) for t in "xy" for d, a in enumerate(accuracies)]
+    records += [record("pca", "mlp", d, a - 0.1, "pca", batch_size=0) for d, a in enumerate(accuracies)]
+    rows = {(r["classifier"], r["against"]): r["accuracy"] for r in summarise(records)["differences"]}
+    assert rows["mlp", "pca"]["mean"] == pytest.approx(0.105)
+    assert rows["mlp", "pca"]["interval"] == pytest.approx([0.1, 0.11])
+    assert rows["mlp", "adaboost"]["mean"] == pytest.approx(0.055)
+
+
+def test_a_longer_control_is_not_compared():
+    records = [record("x", "mlp", 0, 0.5), record("pca", "mlp", 0, 0.4, "pca", gaussian=10, batch_size=0)]
+    assert summarise(records)["differences"] == []
+
+
+def test_the_papers_cell_stands_beside_ours_with_welchs_interval():
+    rng = np.random.default_rng(1)
+    ours = rng.normal(0.86, 0.07, 10)
+    records = [record("x", "mlp", d, a, protocol="paper") for d, a in enumerate(ours)]
+    (row,) = summarise(records)["classification"]
+    cell = row["accuracy"]["paper"]
+    mean, sigma = paper.TABLE_1["mlp", 2]["accuracy"]
+    theirs = stats.ttest_ind_from_stats(ours.mean(), ours.std(ddof=1), 10, mean, sigma, 10, equal_var=False)
+    low, high = cell["interval"]
+    assert cell["difference"] == pytest.approx(ours.mean() - mean)
+    assert (low < 0 < high) == (theirs.pvalue > 0.05)
+    half = (high - low) / 2
+    assert stats.t.sf(abs(theirs.statistic), 18) * 2 == pytest.approx(theirs.pvalue, rel=0.1)
+    assert half == pytest.approx(2.1 * np.hypot(ours.std(ddof=1), sigma) / 10**0.5, rel=0.03)
+
+
+def test_the_drop_is_from_the_fewest_to_the_most_classes():
+    rng = np.random.default_rng(2)
+    few, many = rng.normal(0.8, 0.05, 10), rng.normal(0.5, 0.1, 10)
+    records = [record("x", "random_forest", d, a) for d, a in enumerate(few)]
+    records += [record("x", "random_forest", d, a, classes=4) for d, a in enumerate(many)]
+    records += [record("x", "random_forest", d, 0.1, classes=3) for d in range(10)]
+    (row,) = summarise(records)["drops"]
+    assert (row["few"], row["many"]) == (2, 4)
+    assert row["drop"] == pytest.approx(few.mean() - many.mean())
+    assert row["paper"] == pytest.approx(0.387)
+    theirs = stats.ttest_ind(few, many, equal_var=False).confidence_interval(0.95)
+    assert row["interval"] == pytest.approx([theirs.low, theirs.high])
+
+
+def test_every_cell_of_the_papers_tables_is_there():
+    assert len(paper.TABLE_1) == 9
+    assert paper.reported("cifar100", "random_forest_onehot", 4, "recall") == (0.428, 0.102)
+    assert paper.reported("mnist", "mlp", 10, "accuracy") == (0.983, None)
+    assert paper.reported("digits", "mlp", 10, "accuracy") is None

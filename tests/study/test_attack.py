@@ -1,0 +1,192 @@
+"""Attacks as a study runs them, without Ray: jobs, the split, records, defences."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from aae.config import LatentConfig, NetworkConfig
+from aae.masking import mask, unmask
+from aae.networks import Autoencoder
+from attacks import AttacksConfig
+from classifiers import ClassifiersConfig
+from classifiers.config import ForestConfig
+from study.attack import CONTROLS, AttackJob, Scene, attack, attack_jobs, fit_recogniser
+from study.config import InputError, StudyConfig
+from study.datasets import ImageSet, attack_parts
+from study.defences import defend
+from study.evaluate import Source
+
+CONFIG = AttacksConfig(
+    pairs=(10, 30, 500), draws=2, victims=24, public=40, width=4, steps=30, optimised=5, descents=25, rounds=3
+)
+
+
+def source(trial="a", instance=0, gaussian=6):
+    return Source(trial=trial, gaussian=gaussian, categorical=3, batch_size=16, instance=instance)
+
+
+def toy(seed=0, train=96, test=30):
+    """Two classes of smooth images; two test images stand in the training part too."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(2, size=train + test)
+    coarse = rng.integers(0, 128, size=(train + test, 2, 2, 3)) + 100 * labels[:, None, None, None]
+    images = coarse.repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)
+    images[train : train + 2] = images[:2]
+    return ImageSet("toy", images[:train], labels[:train], images[train:], labels[train:], ("dark", "light"))
+
+
+@pytest.fixture(scope="module")
+def scene():
+    torch.manual_seed(0)
+    network = NetworkConfig(image_size=8, widths=(4, 4, 4), normalise_latent=True)
+    nets = [Autoencoder(LatentConfig(gaussian=6, categorical=3), network).eval() for _ in range(2)]
+    data = toy()
+    parts = attack_parts(data, CONFIG.victims, 3)
+    forest = ClassifiersConfig(random_forest=ForestConfig(estimators=20))
+    return Scene(
+        images=data.images,
+        labels=data.labels,
+        masked=mask(nets[0].encoder, data.images),
+        parts=parts,
+        public=toy(seed=1).train_images,
+        encoder=nets[0].encoder,
+        decoder=nets[0].decoder,
+        own=(nets[1].encoder, nets[1].decoder),
+        recogniser=fit_recogniser(data.images, data.labels, parts, forest, 1),
+    )
+
+
+def run(scene, name, k=0, **changes):
+    values = {"source": source(), "dataset": "toy", "attack": name, "k": k, "seed": 5, "pairs_seed": 6} | changes
+    return attack(AttackJob(**values), scene, CONFIG, shown=3)
+
+
+class TestParts:
+    def test_attacker_and_victims_share_no_image(self):
+        data = toy()
+        parts = attack_parts(data, 100, 3)
+        every = np.concatenate(list(vars(parts).values()))
+        assert len(set(every)) == len(every)
+        held = {data.images[i].tobytes() for i in np.concatenate((parts.pairs, parts.public))}
+        assert not held & {data.images[i].tobytes() for i in parts.victims}
+        assert (len(parts.pairs), len(parts.public), len(parts.victims)) == (48, 48, 28)
+
+    def test_victims_are_capped_and_a_larger_cap_keeps_them(self):
+        few, many = (attack_parts(toy(), n, 3).victims for n in (5, 20))
+        np.testing.assert_array_equal(few, many[:5])
+
+    def test_too_few_images_are_told(self):
+        with pytest.raises(InputError, match=r"toy has too few different images.*attacks.names = \[\]"):
+            attack_parts(toy(test=2), 10, 3)
+
+
+class TestJobs:
+    SOURCES = (source("a"), source("b", instance=1), source("c", gaussian=8), source("d", gaussian=4))
+
+    def jobs(self, **changes):
+        config = StudyConfig(attacks=dataclasses.replace(CONFIG, **changes))
+        return list(attack_jobs(config, list(self.SOURCES), {"toy": attack_parts(toy(), 10, 3)}))
+
+    def test_the_first_instance_of_each_configuration_is_attacked_once(self):
+        jobs = self.jobs()
+        assert {job.source.trial for job in jobs} == {"a", "c", "d"}
+        assert len({job.key for job in jobs}) == len(jobs)
+
+    def test_pairs_the_data_cannot_give_are_left_out(self):
+        assert {job.k for job in self.jobs()} == {0, 10, 30}
+
+    def test_an_own_autoencoder_is_another_instance_or_the_longest_other_latent(self):
+        own = {job.source.trial: job.own for job in self.jobs() if job.attack == "stitch_affine"}
+        assert own == {"a": "b", "c": "a", "d": "c"}
+        assert {job.source.trial for job in self.jobs() if job.attack == "other_decoder"} == {"a"}
+
+    def test_every_instance_some_encoders_or_none(self):
+        assert {job.source.trial for job in self.jobs(every_instance=True)} == {"a", "b", "c", "d"}
+        assert {job.source.trial for job in self.jobs(encoders=1)} == {"a"}
+        assert self.jobs(names=()) == []
+
+    def test_all_attacks_of_a_draw_see_the_same_pairs(self):
+        seeds = {job.draw: set() for job in self.jobs()}
+        for job in self.jobs():
+            seeds[job.draw].add(job.pairs_seed)
+        assert all(len(found) == 1 for found in seeds.values())
+        assert seeds[0] != seeds[1]
+
+    def test_more_draws_change_no_other_job(self):
+        assert set(self.jobs()) < set(self.jobs(draws=3))
+
+
+class TestAttack:
+    def test_the_key_and_the_controls_are_what_they_say(self, scene):
+        victims = scene.parts.victims
+        truth = scene.images[victims] / 255
+        key, _ = run(scene, "key")
+        assert key.metrics["mse"] == pytest.approx(
+            np.square(unmask(scene.decoder, scene.masked[victims]) - truth).mean(), rel=1e-5
+        )
+        mean = (scene.images[scene.parts.public] / 255).mean(axis=0)
+        assert run(scene, "mean_image")[0].metrics["mse"] == pytest.approx(np.square(mean - truth).mean(), rel=1e-5)
+        other = unmask(scene.own[1], scene.masked[victims])
+        assert run(scene, "other_decoder", own="b")[0].metrics["mse"] == pytest.approx(
+            np.square(other - truth).mean(), rel=1e-5
+        )
+
+    def test_clear_images_are_identified_and_recognised(self, scene):
+        record, shown = run(scene, "clear")
+        assert (record.metrics["mse"], record.metrics["ssim"], record.metrics["top1"]) == (0, 1, 1)
+        assert record.metrics["recognised"] > 0.8
+        np.testing.assert_array_equal(shown, scene.images[scene.parts.victims[:3]])
+
+    @pytest.mark.parametrize(
+        ("name", "k"),
+        [*((name, 30) for name in ("stitch_orthogonal", "stitch_affine", "stitch_mlp", "ridge", "inversion"))]
+        + [(name, 0) for name in ("oracle", "weights", "moments", "transport", "known_plaintexts", *CONTROLS)],
+    )
+    def test_every_record_is_finite_and_repeats(self, scene, name, k):
+        own = "b" if name.startswith("stitch") else ""
+        (one, shown), (two, _) = (run(scene, name, k, own=own) for _ in range(2))
+        assert one.metrics == two.metrics
+        assert all(np.isfinite(list(one.metrics.values())))
+        assert one.key == f"attack/a/masked/toy/{name}/{k}/0"
+        assert one.metrics["n"] == (5 if name == "weights" else 24)
+        assert shown.shape == (3, 8, 8, 3)
+
+    def test_thirty_pairs_beat_the_mean_image(self, scene):
+        ridge, mean = (run(scene, name, k)[0].metrics for name, k in (("ridge", 30), ("mean_image", 0)))
+        assert ridge["mse"] < 0.5 * mean["mse"]
+
+    def test_without_another_autoencoder_principal_components_serve(self, scene):
+        record, _ = attack(
+            AttackJob(source=source(), dataset="toy", attack="stitch_affine", k=30, seed=5, pairs_seed=6),
+            dataclasses.replace(scene, own=None),
+            CONFIG,
+            0,
+        )
+        assert record.detail["own"] == "principal components"
+        assert record.metrics["mse"] < run(scene, "mean_image")[0].metrics["mse"]
+
+
+class TestDefences:
+    VECTORS = np.random.default_rng(0).standard_normal((4000, 6)).astype(np.float32) * np.float32([1, 2, 4, 8, 0, 1])
+
+    def test_noise_has_its_size(self):
+        added = defend(self.VECTORS, "noise@0.5", 1) - self.VECTORS
+        np.testing.assert_allclose(added.std(axis=0), 0.5 * self.VECTORS.std(axis=0), rtol=0.1)
+        assert len(np.unique(added[:, 0])) > 3900
+
+    def test_rounded_components_have_few_values(self):
+        rounded = defend(self.VECTORS, "rounded@1", 1)
+        assert len(np.unique(rounded[:, 3])) < 12
+        assert np.abs(rounded - self.VECTORS).max() <= 0.51 * self.VECTORS.std(axis=0).max()
+
+    def test_dropped_components_say_nothing(self):
+        dropped = defend(self.VECTORS, "dropped@0.5", 1)
+        assert (dropped[:, :4].std(axis=0) < 1e-4).sum() + (dropped[:, 5].std() < 1e-4) in (2, 3)
+        assert dropped.shape == self.VECTORS.shape
+
+    @pytest.mark.parametrize("name", ["blur@1", "noise", "noise@0", "dropped@1", "noise@-1"])
+    def test_what_is_no_defence_is_told(self, name):
+        with pytest.raises(ValueError, match="defences"):
+            AttacksConfig(defences=(name,))

@@ -1,0 +1,126 @@
+"""Bad input: exit status 2, one clear line, nothing half-written."""
+
+import numpy as np
+import pytest
+
+from study.cli import main
+
+
+@pytest.fixture
+def refused(capsys, tmp_path):
+    """Run a command that must be refused; return its one line."""
+
+    def run(*arguments):
+        assert main([str(a) for a in arguments]) == 2
+        captured = capsys.readouterr()
+        lines = [line for line in captured.err.splitlines() if line.startswith("study: ")]
+        assert len(lines) == 1
+        assert "Traceback" not in captured.err
+        assert captured.out == ""
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def out(tmp_path):
+    """A folder that must not be there in the end."""
+    folder = tmp_path / "out"
+    yield folder
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["trianing.epochs=1"], "unknown key trianing: did you mean training?"),
+        (["training.epochs=soon"], "training.epochs = 'soon': must be a whole number"),
+        (["latents=[{gaussian=0}]"], "latents[0].gaussian = 0"),
+        (["latents=[{gaussian=-2}]"], "latents[0].gaussian = -2"),
+        (["latents=[{gaussian=99999999}]"], "latents[0].gaussian = 99999999"),
+        (["training.batch_size=60000"], "batch_size = 60000: photos gives"),
+        (["tasks=[{data='digits', classes=[11]}]"], "digits has 10 classes: 11 cannot be drawn"),
+        (["data.autoencoder=imagenet"], "data set 'imagenet': must be one of"),
+        (["data.held_out=100000"], "data.held_out = 100000"),
+        (["encoders.from=nowhere"], "encoders.from = 'nowhere': holds no trained pair"),
+        (["resources.cpu=1000"], "resources.cpu = 1000: this machine has"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_told(refused, out, settings, told):
+    assert told in refused("run", "quick", "--out", out, *(a for s in settings for a in ("--set", s)))
+
+
+def test_an_unknown_preset_is_told(refused, out):
+    assert "preset 'quikc': is not known: did you mean quick?" in refused("run", "quikc", "--out", out)
+
+
+def test_a_missing_file_is_told(refused, out, tmp_path):
+    assert "there is no such file" in refused("run", tmp_path / "x.toml", "--out", out)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", None, np.zeros((3, 3))])
+def test_a_bad_archive_is_told(refused, out, tmp_path, content):
+    path = tmp_path / "x.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        np.savez(path, train_images=content)
+    assert str(path) in refused("run", "quick", "--out", out, "--set", f"data.autoencoder=npz:{path}")
+
+
+def test_a_foreign_or_unwritable_folder_is_told_and_left_alone(refused, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "is not empty and holds no study" in refused("run", "quick", "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert "is not a folder" in refused("run", "quick", "--out", tmp_path / "notes.txt")
+    assert "cannot be written" in refused("run", "quick", "--out", tmp_path / "notes.txt" / "below")
+
+
+def test_an_address_that_does_not_answer_is_told(refused, out):
+    assert "--address 127.0.0.1:1: no Ray cluster answers there" in refused(
+        "run", "quick", "--out", out, "--address", "127.0.0.1:1"
+    )
+
+
+def test_a_report_of_nothing_is_told(refused, tmp_path):
+    assert "holds no study" in refused("report", tmp_path)
+    assert "nowhere" in refused("report", tmp_path / "nowhere")
+
+
+def test_studies_that_cannot_be_compared_are_told(refused, tmp_path):
+    assert "stands alone" in refused("compare", tmp_path)
+    assert "holds no records" in refused("compare", tmp_path, tmp_path)
+    assert "--tolerance -1.0: must be 0 or more" in refused("compare", tmp_path, tmp_path, "--tolerance", "-1")
+
+
+def test_a_view_of_nothing_is_told(refused, tmp_path):
+    assert "holds no study" in refused("tensorboard", tmp_path)
+
+
+def test_a_known_set_that_is_absent_is_told(refused, tmp_path):
+    assert "study datasets fetch cifar10" in refused("datasets", "verify", "cifar10", "--data-dir", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["presets"], ["quick", "paper"]),
+        (["presets", "--keys"], ["latents[].gaussian", "training.recipe"]),
+        (["datasets"], ["cifar10", "comes with scikit-learn"]),
+        (["datasets", "verify", "digits"], ["1437 + 360 images, 10 classes, sha256 "]),
+    ],
+)
+def test_what_is_asked_for_is_listed(capsys, arguments, shown):
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in shown)
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["tensorboard"], ["compare"], ["presets"], ["datasets"]])
+def test_help_reads_well(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: study")
+    assert max(map(len, text.splitlines())) <= 110

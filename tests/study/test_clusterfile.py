@@ -1,0 +1,100 @@
+"""What Ray refuses, and what it lets pass, in one line each; the files we ship are right once they are filled in."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from study.cli import main
+from study.clusterfile import check_cluster_file
+from study.config import InputError, ResourcesConfig
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def filled(tmp_path, monkeypatch):
+    """Write a shipped file with the lab's values and some changes; return its path."""
+    home = tmp_path / "home"
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ray" / "auth_token").write_text("token")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(ROOT)
+
+    def write(change=lambda config: None, name="cluster.yaml"):
+        config = yaml.safe_load((ROOT / name).read_text().replace("FILL-IN", "ours"))
+        change(config)
+        path = tmp_path / "cluster.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["cluster.yaml", "clusters/onprem.yaml"])
+def test_the_files_we_ship_are_right_once_filled_in(filled, name):
+    check_cluster_file(filled(name=name), ResourcesConfig(gpu=0.25))
+
+
+@pytest.mark.parametrize(("name", "count"), [("cluster.yaml", 5), ("clusters/onprem.yaml", 4)])
+def test_what_only_the_lab_knows_is_asked_for(filled, name, count):
+    filled()
+    with pytest.raises(InputError) as caught:
+        check_cluster_file(ROOT / name, ResourcesConfig())
+    lines = str(caught.value).splitlines()
+    assert len(lines) == count
+    assert all("fill in FILL-IN" in line for line in lines)
+
+
+def node(config):
+    return config["available_node_types"]["spot"]["node_config"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda c: c.update(max_worker=3), "max_worker"),
+        (lambda c: c.update(max_workers="three"), "max_workers: 'three' is not of type"),
+        (lambda c: c.update(head_node_type="haed"), "Ray refuses it"),
+        (lambda c: c["available_node_types"]["spot"]["resources"].update(GPU=0.5), "0.5 is not of type"),
+        (lambda c: c.update(min_workers=2), "min_workers: Ray drops it here: give it to a node type"),
+        (
+            lambda c: node(c).update(InstnaceType="x"),
+            "spot.node_config.InstnaceType: is not known to EC2: did",
+        ),
+        (lambda c: node(c).pop("ImageId"), "spot.node_config.ImageId: is missing"),
+        (lambda c: c["file_mounts"].update({"/x": "nowhere"}), "file_mounts /x: nowhere is not there"),
+        (lambda c: c["docker"].update(image="rayproject/ray:2.9.0-py311-gpu"), "must be Ray"),
+        (lambda c: c["docker"].update(image="rayproject/ray:latest-gpu"), "must be Ray"),
+        (lambda c: c["docker"].update(image="rayproject/ray:2.60.0-py310-gpu"), "Python 3.10 is older"),
+        (lambda c: c["provider"].pop("cache_stopped_nodes"), "cache_stopped_nodes: must be false"),
+        (lambda c: (c.pop("initialization_commands"), c["docker"].pop("run_options")), "no shared folder is mounted"),
+        (lambda c: c["setup_commands"].append("pip install ray-nightly.whl"), "a nightly Ray cannot be repeated"),
+    ],
+)
+def test_what_is_amiss_is_told(filled, change, told):
+    with pytest.raises(InputError) as caught:
+        check_cluster_file(filled(change), ResourcesConfig())
+    assert told in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("resources", [ResourcesConfig(gpu=2), ResourcesConfig(cpu=16), ResourcesConfig(gpu=8)])
+def test_a_share_that_no_machine_can_give_is_told(filled, resources):
+    with pytest.raises(InputError, match="would wait for ever"):
+        check_cluster_file(filled(), resources)
+
+
+@pytest.mark.parametrize("content", ["a: [", "- 1", "\0"])
+def test_what_is_no_table_is_told_on_the_command_line(tmp_path, capsys, content):
+    path = tmp_path / "x.yaml"
+    path.write_text(content)
+    assert main(["check", str(path)]) == 2
+    assert str(path) in capsys.readouterr().err
+    assert main(["check", str(tmp_path / "none.yaml")]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_the_command_says_that_nothing_is_amiss(filled, capsys):
+    assert main(["check", str(filled()), "--set", "resources.gpu=0.25"]) == 0
+    assert "nothing amiss" in capsys.readouterr().out

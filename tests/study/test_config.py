@@ -1,0 +1,154 @@
+"""A study is one TOML file: every key documented, typed, and checked before anything starts."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attacks import AttacksConfig
+from study.config import (
+    InputError,
+    LatentPoint,
+    StudyConfig,
+    documentation,
+    from_plain,
+    presets,
+    read_config,
+    refused_changes,
+    to_plain,
+)
+
+
+def written(tmp_path, text):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_is_valid_and_has_a_title(name):
+    assert read_config(name, []).title
+
+
+def test_the_papers_preset_is_the_papers_protocol():
+    config = read_config("paper", [])
+    autoencoder = config.autoencoder(config.latents[0])
+    assert (autoencoder.latent.gaussian, autoencoder.latent.categorical) == (384, 20)
+    assert (autoencoder.training.batch_size, autoencoder.training.learning_rate) == (16, 1e-3)
+    assert (config.instances, config.draws) == (4, 10)
+    assert {task.data: task.classes for task in config.tasks} == {"cifar100": (2, 3, 4), "mnist": (10,)}
+    assert config.classifiers.mlp.batch_size == 4
+    assert config.classifiers.random_forest.estimators == config.classifiers.adaboost.estimators == 100
+
+
+def test_every_key_is_documented():
+    rows = list(documentation())
+    assert {
+        "seed",
+        "latents[].gaussian",
+        "training.recipe",
+        "classifiers.mlp.hidden",
+        "encoders.from",
+        "attacks.pairs",
+    } <= {row[0] for row in rows}
+    assert all(kind and meaning.endswith(".") for _, kind, _, meaning in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("sede = 1", r"unknown key sede: did you mean seed\?"),
+        ("[training]\nepoch = 1", r"unknown key training.epoch: did you mean epochs\?"),
+        ('seed = "1"', "seed = '1': must be a whole number"),
+        ("seed = true", "seed = True: must be a whole number"),
+        ("[training]\nlearning_rate = nan", "training.learning_rate = nan: must be a finite number"),
+        ("[training]\nbetas = [0.9]", r"training.betas = \[0.9\]: must be a list"),
+        ("[[latents]]\ngaussian = 0", r"latents\[0\].gaussian = 0: must be from 1"),
+        ("[[latents]]\ngaussian = -4", r"latents\[0\].gaussian = -4"),
+        ("[[latents]]\ngaussian = 1000000000", "must be from 1 to 8192"),
+        ("latents = []", "at least one latent configuration"),
+        ("latents = 3", "latents = 3: must be a list"),
+        ("[[latents]]\n[[latents]]", "different latent configurations"),
+        ("[[tasks]]\nclasses = [2]", r"tasks\[0\].data is missing"),
+        ('[[tasks]]\ndata = "mnist"\nclasses = [1]', "classes"),
+        ('protocols = ["papre"]', r"protocols\[0\] = 'papre': must be one of paper, shared"),
+        ("[resources]\ngpu = 1.5", "resources.gpu = 1.5: must be a share"),
+        ("[network]\nimage_size = 31", "network.image_size = 31: must be a multiple of 4"),
+        ('[attacks]\nnames = ["magic"]', "attacks.names = 'magic': must be one of"),
+        ("[attacks]\npairs = [100, 10]", "attacks.pairs"),
+        ("seed = [", "cannot be read as TOML"),
+    ],
+)
+def test_what_is_amiss_is_told_by_file_key_value_and_way_out(tmp_path, text, told):
+    with pytest.raises(InputError, match=told) as caught:
+        read_config(written(tmp_path, text), [])
+    assert "study.toml" in str(caught.value)
+
+
+def test_an_unknown_preset_is_told_with_a_suggestion():
+    with pytest.raises(InputError, match=r"preset 'quik': is not known: did you mean quick\?"):
+        read_config("quik", [])
+
+
+class TestSet:
+    def test_values_are_toml_and_keys_are_dotted(self):
+        settings = ["training.epochs=2", "title=no quotes", "latents=[{gaussian=9}]", "classifiers.mlp.hidden=[4,3]"]
+        config = read_config("quick", settings)
+        assert config.training.epochs == 2
+        assert config.title == "no quotes"
+        assert config.latents == (LatentPoint(gaussian=9),)
+        assert config.classifiers.mlp.hidden == (4, 3)
+
+    @pytest.mark.parametrize("setting", ["epochs", "=3", "title.x=3"])
+    def test_what_is_no_setting_is_told(self, setting):
+        with pytest.raises(InputError, match="--set"):
+            read_config("quick", [setting])
+
+
+@given(
+    seed=st.integers(0, 2**63 - 1),
+    gaussian=st.integers(1, 8192),
+    categorical=st.sampled_from([0, 2, 4096]),
+    batch=st.none() | st.integers(2, 99),
+)
+def test_a_configuration_survives_json(seed, gaussian, categorical, batch):
+    point = LatentPoint(gaussian=gaussian, categorical=categorical, batch_size=batch)
+    config = StudyConfig(seed=seed, latents=(point,))
+    assert from_plain(StudyConfig, to_plain(config)) == config
+
+
+class TestGoingOn:
+    OLD = StudyConfig(latents=(LatentPoint(gaussian=8), LatentPoint(gaussian=9, instances=2)))
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"draws": 11},
+            {"instances": 2},
+            {"title": "new"},
+            {"attacks": AttacksConfig(draws=4, defences=("noise@1",))},
+            {"latents": (LatentPoint(gaussian=9, instances=3), LatentPoint(gaussian=7), LatentPoint(gaussian=8))},
+        ],
+    )
+    def test_more_may_be_asked_for(self, change):
+        assert refused_changes(self.OLD, dataclasses.replace(self.OLD, **change)) == []
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"draws": 9}, "draws = 9 (it was 10)"),
+            ({"seed": 1}, "seed = 1 (it was 0)"),
+            ({"attacks": AttacksConfig(target=0.01)}, "attacks.target = 0.01 (it was 0.02)"),
+            ({"attacks": AttacksConfig(names=("ridge",))}, "attacks.names"),
+            ({"latents": (LatentPoint(gaussian=8),)}, "latents"),
+            ({"latents": (LatentPoint(gaussian=8), LatentPoint(gaussian=9, instances=1))}, "latents"),
+        ],
+    )
+    def test_anything_else_is_named(self, change, told):
+        (difference,) = refused_changes(self.OLD, dataclasses.replace(self.OLD, **change))
+        assert told in difference
+
+    def test_a_nested_key_is_named_in_full(self):
+        old, new = (read_config("quick", [f"training.epochs={n}"]) for n in (2, 3))
+        assert refused_changes(old, new) == ["training.epochs = 3 (it was 2)"]

@@ -1,0 +1,163 @@
+"""Measurements against the same thing done by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig
+from aae.masking import mask, unmask
+from aae.networks import Autoencoder
+from classifiers import ClassifiersConfig
+from classifiers.config import BoostingConfig, ForestConfig, MlpConfig
+from study.controls import fit_control
+from study.datasets import ImageSet, split
+from study.evaluate import ClassificationJob, ReconstructionJob, Source, classify, reconstruct
+
+SOURCE = Source(trial="a", gaussian=6, categorical=3, batch_size=16, instance=0)
+QUICK = ClassifiersConfig(
+    mlp=MlpConfig(hidden=(16, 16), epochs=20),
+    random_forest=ForestConfig(estimators=5),
+    adaboost=BoostingConfig(estimators=5),
+)
+
+
+def job(**changes):
+    values = {
+        "source": SOURCE,
+        "dataset": "toy",
+        "classes": (1, 3),
+        "class_names": ("b", "d"),
+        "draw": 0,
+        "protocol": "shared",
+        "classifier": "mlp",
+        "representation": "masked",
+        "seed": 5,
+    }
+    return ClassificationJob(**values | changes)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """Vectors of four well separated classes, and a data set whose labels they carry."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(500) % 4
+    images = rng.integers(0, 256, (500, 4, 4, 3), dtype=np.uint8)
+    data = ImageSet("toy", images[:400], labels[:400], images[400:], labels[400:], tuple("abcd"))
+    vectors = (4 * np.eye(4)[labels] + rng.standard_normal((500, 4))).astype(np.float32)
+    return data, vectors
+
+
+class TestClassify:
+    @pytest.mark.parametrize("protocol", ["paper", "shared"])
+    @pytest.mark.parametrize("classifier", ["mlp", "random_forest", "adaboost"])
+    def test_the_drawn_classes_alone_are_learned(self, toy, protocol, classifier):
+        data, vectors = toy
+        work = job(protocol=protocol, classifier=classifier)
+        parts = split(data, protocol, work.classifier, 1)
+        (record,) = classify(work, vectors, data.labels, parts, QUICK)
+        drawn = np.isin(data.labels[parts.test], (1, 3)).sum()
+        assert record.metrics["test_size"] == drawn == np.sum(record.detail["confusion"])
+        assert record.metrics["accuracy"] > 0.9
+        assert record.key == f"classification/a/masked/toy/2/0/{protocol}/{classifier}"
+
+    @pytest.mark.parametrize("classifier", ["random_forest", "adaboost"])
+    def test_further_numbers_of_estimators_are_what_fitting_so_many_gives(self, toy, classifier):
+        data, vectors = toy
+        parts, noisy = split(data, "paper", classifier, 1), vectors + 3 * vectors[::-1]
+        work = job(protocol="paper", classifier=classifier, estimators=(2, 9))
+        records = classify(work, noisy, data.labels, parts, QUICK)
+        assert [r.what["classifier"] for r in records] == [classifier, f"{classifier}@2", f"{classifier}@9"]
+        assert [r.key for r in records] == list(work.keys.values())
+        for record, count in zip(records, (5, 2, 9), strict=True):
+            alone = replace(QUICK, **{classifier: replace(getattr(QUICK, classifier), estimators=count)})
+            (wanted,) = classify(job(protocol="paper", classifier=classifier), noisy, data.labels, parts, alone)
+            assert (record.metrics, record.detail) == (wanted.metrics, wanted.detail)
+        assert len({str(r.detail["scores"]) for r in records}) == 3
+
+    def test_scaling_is_learned_on_the_training_part_and_makes_units_irrelevant(self, toy):
+        data, vectors = toy
+        parts = split(data, "shared", "mlp", 1)
+        scores = [
+            classify(job(), scaled, data.labels, parts, QUICK)[0].metrics["accuracy"]
+            for scaled in (vectors, (vectors * 1024 - 512).astype(np.float32))
+        ]
+        assert scores[0] == scores[1]
+
+    def test_it_repeats(self, toy):
+        data, vectors = toy
+        parts = split(data, "shared", "mlp", 1)
+        (one,), (two,) = (classify(job(), vectors, data.labels, parts, QUICK) for _ in range(2))
+        assert (one.metrics, one.detail) == (two.metrics, two.detail)
+
+
+@pytest.fixture(scope="module")
+def measured(images):
+    torch.manual_seed(0)
+    config = NetworkConfig(widths=(4, 4, 4), normalise_latent=True)
+    nets = [Autoencoder(LatentConfig(gaussian=6, categorical=3), config).eval() for _ in range(2)]
+    work = ReconstructionJob(source=SOURCE, decoders=("a", "b"), images="V", shown=3, seed=1)
+    mean = images.mean(axis=0, keepdims=True).astype(np.uint8)
+    records, pictures = reconstruct(work, nets[0].encoder, [n.decoder for n in nets], images, mean)
+    assert [r.key for r in records] == work.keys  # what a study looks for before it measures again
+    return nets, {r.what["decoder"]: r for r in records}, pictures
+
+
+class TestReconstruct:
+    def test_matched_and_unmatched_are_the_mean_over_all_components(self, images, measured):
+        nets, records, _ = measured
+        masked = mask(nets[0].encoder, images)
+        for name, net, kind in (("a", nets[0], "matched"), ("b", nets[1], "unmatched")):
+            error = np.square(unmask(net.decoder, masked) - images / 255.0)
+            record = records[name]
+            assert record.what["pair"] == kind
+            assert record.metrics["mse"] == pytest.approx(error.mean(), rel=1e-5)
+            by_image = error.reshape(96, -1).mean(axis=1)
+            assert record.metrics["sigma_images"] == pytest.approx(by_image.std(ddof=1), rel=1e-5)
+            by_batch = by_image.reshape(6, 16).mean(axis=1)
+            assert record.metrics["sigma_batches"] == pytest.approx(by_batch.std(ddof=1), rel=1e-5)
+
+    def test_controls_are_what_they_say(self, images, measured):
+        _, records, _ = measured
+        x = images / 255.0
+        mean = images.mean(axis=0, keepdims=True).astype(np.uint8) / 255.0
+        assert records["mean image"].metrics["mse"] == pytest.approx(np.square(x - mean).mean(), rel=1e-5)
+        pair = np.mean([np.square(x[i] - x[j]).mean() for i in range(96) for j in range(96) if i != j])
+        assert records["random image"].metrics["mse"] == pytest.approx(pair, rel=0.15)
+        assert {"a", "b", "mean image", "random image", "random latent"} == set(records)
+
+    def test_pictures_are_those_of_the_first_images(self, images, measured):
+        nets, _, pictures = measured
+        np.testing.assert_array_equal(pictures.originals, images[:3])
+        assert pictures.restored.shape == (2, 3, 32, 32, 3)
+        own = np.rint(unmask(nets[0].decoder, pictures.masked) * 255)
+        np.testing.assert_array_equal(pictures.restored[0], own)
+
+
+class TestControls:
+    CONFIG = AutoencoderConfig(latent=LatentConfig(gaussian=6, categorical=3))
+
+    def test_pca_is_scikit_learns(self, images):
+        projected = mask(fit_control("pca", self.CONFIG, images, 0), images)
+        expected = PCA(9, svd_solver="full").fit_transform(images.reshape(96, -1) / 255.0)
+        assert projected.shape == (96, 9)
+        np.testing.assert_allclose(np.abs(projected), np.abs(expected), rtol=1e-4, atol=1e-3)
+
+    def test_components_there_are_not_are_zero(self, images):
+        config = AutoencoderConfig(latent=LatentConfig(gaussian=100, categorical=0))
+        assert (mask(fit_control("pca", config, images, 0), images)[:, 96:] == 0).all()
+
+    def test_a_random_projection_keeps_distances(self, images):
+        config = AutoencoderConfig(latent=LatentConfig(gaussian=800, categorical=0))
+        projected = mask(fit_control("random_projection", config, images, 3), images)
+        flat = images.reshape(96, -1) / 255.0
+        before, after = np.linalg.norm(flat[1:] - flat[0], axis=1), np.linalg.norm(projected[1:] - projected[0], axis=1)
+        np.testing.assert_allclose(after, before, rtol=0.25)
+
+    def test_an_untrained_encoder_has_the_statistics_of_its_images(self, images):
+        masked = mask(fit_control("untrained", self.CONFIG, images, 3), images)
+        assert masked.shape == (96, 9)
+        np.testing.assert_allclose(masked[:, :6].mean(axis=0), 0, atol=0.1)
+        np.testing.assert_allclose(masked[:, :6].std(axis=0), 1, atol=0.1)

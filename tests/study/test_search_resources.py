@@ -1,0 +1,54 @@
+"""Shares of a GPU, on a logical one: Ray counts it, and nothing here computes on it."""
+
+import pytest
+
+from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig
+from study.config import ResourcesConfig
+from study.objectives import Bench
+from study.trial import TrialSpec
+
+
+@pytest.fixture
+def one_logical_gpu(monkeypatch):
+    import ray
+
+    from study.cluster import ENVIRONMENT
+
+    for key, value in (ENVIRONMENT | {"RAY_AUTH_MODE": "disabled"}).items():
+        monkeypatch.setenv(key, value)
+    ray.init(num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield ray
+    ray.shutdown()
+
+
+def test_a_quarter_of_a_gpu_puts_four_trials_on_one(one_logical_gpu, images, tmp_path):
+    from study.search import _places, run_trials
+
+    resources = ResourcesConfig(gpu=0.25)
+    assert _places(resources) == 4
+    config = AutoencoderConfig(
+        latent=LatentConfig(gaussian=4, categorical=0),
+        network=NetworkConfig(widths=(4, 4, 4), discriminator_widths=(8,)),
+        training=TrainingConfig(epochs=2),
+    )
+    specs = [TrialSpec(config=config, instance=i, seed=i) for i in range(5)]
+    taken, ended = [], []
+
+    def on_epoch(spec, metrics):
+        taken.append(1 - one_logical_gpu.available_resources().get("GPU", 0))
+
+    run_trials(specs, Bench(images[:64], images[64:]), tmp_path, resources, [], on_epoch, ended.append)
+    assert max(taken) == 1
+    assert sorted(one.spec.id for one in ended if one.status == "complete") == sorted(spec.id for spec in specs)
+
+
+def test_memory_is_capped_in_proportion(monkeypatch):
+    import torch
+
+    from study.search import _device
+
+    capped = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", capped.append)
+    assert [_device(share) for share in (0.25, 1.0, 0.0)] == ["cuda", "cuda", "cpu"]
+    assert capped == [0.25]

@@ -1,0 +1,101 @@
+"""Tables of a report, from summary rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from study.aggregate import named
+from study.views import figures, tables
+
+
+def row(gaussian=8, categorical=2, batch_size=16, **more):
+    return {"gaussian": gaussian, "categorical": categorical, "batch_size": batch_size, **more}
+
+
+@pytest.mark.parametrize(("sizes", "words"), [((16, 16, 0), "8+2"), ((16, 64, 0), "8+2, batch 16")])
+def test_a_batch_size_is_named_where_there_are_several(sizes, words):
+    summary = named({"trials": [row(batch_size=size) for size in sizes]}, set(sizes))
+    assert summary["trials"][0]["latent"] == words
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ({"mean": 0.02, "interval": [0.01, 0.03], "draws": 5}, "+0.020 [+0.010, +0.030] *"),
+        ({"mean": 0.02, "interval": [0.01, 0.03], "draws": 4}, "+0.020 [+0.010, +0.030]"),
+        ({"mean": -0.02, "interval": [-0.03, 0.01], "draws": 5}, "-0.020 [-0.030, +0.010]"),
+        ({"mean": -0.0001, "interval": None, "draws": 1}, "0.000"),
+    ],
+)
+def test_a_star_needs_an_interval_without_zero_and_enough_draws(cell, text):
+    assert tables.signed(cell) == text
+
+
+def test_restoration_has_a_line_for_each_set_of_images_and_a_column_for_who_restores():
+    rows = [
+        row(gaussian, images=images, pair=pair, mean=error)
+        for gaussian in (64, 8)
+        for images in ("T", "V")
+        for pair, error in (("mean image", 0.07), ("unmatched", 0.2), ("matched", 0.01))
+    ]
+    table = tables.restoration(named({"reconstruction": rows}, {16}))
+    assert list(table.columns) == ["latent", "images", "matched", "unmatched", "mean image"]
+    assert table.to_numpy().tolist()[0] == ["8+2", "T", "0.0100", "0.2000", "0.0700"]
+    assert list(table["latent"]) == ["8+2", "8+2", "64+2", "64+2"]
+
+
+@pytest.mark.parametrize(("classifiers", "column"), [(True, "less AdaBoost"), (False, "less pca")])
+def test_differences_have_a_column_for_what_is_compared_with(classifiers, column):
+    cell = {"mean": 0.1, "interval": None, "draws": 1}
+    rows = [
+        row(dataset="digits", classes=2, classifier="mlp", against=against, accuracy=cell)
+        for against in ("adaboost", "pca")
+    ]
+    table = tables.differences(named({"differences": rows}, {16}), classifiers=classifiers)
+    assert list(table.columns)[-1] == column
+    assert table[column].tolist() == ["+0.100"]
+    assert ("classifier" in table) != classifiers
+
+
+@pytest.mark.parametrize(("lengths", "drawn"), [((8, 16), False), ((8, 16, 32), True)])
+def test_three_lengths_of_the_masked_form_make_a_chart(tmp_path, lengths, drawn):
+    learned = {"protocol": "shared", "representation": "masked", "classifier": "mlp", "dataset": "digits"}
+    summary = named(
+        {
+            "classification": [
+                row(n, **learned, classes=classes, accuracy={"mean": n / classes})
+                for n in lengths
+                for classes in (2, 64)
+            ],
+            "reconstruction": [
+                row(n, images="V", pair=p, mean=1 / n) for n in lengths for p in ("matched", "mean image")
+            ],
+            "unmasking": [
+                row(n, representation="masked", dataset="digits", reach_target=n if n < 32 else None) for n in lengths
+            ],
+        },
+        {16},
+    )
+    shown = figures.latent_length(tmp_path, summary, 100)
+    assert [one.name for one in shown] == (["length"] if drawn else [])
+    if drawn:
+        numbers = pd.read_csv(tmp_path / "length.csv")
+        assert numbers.groupby("panel")["value"].apply(list).to_dict() == {
+            "accuracy": [8 / 64, 16 / 64, 32 / 64], "restored": [1 / 8, 1 / 16, 1 / 32], "pairs": [8.0, 16.0],
+        }  # fmt: skip
+        assert numbers["share"].unique().tolist() == [0.10, 0.18, 0.34]
+
+
+def test_the_matrix_of_pairs_leaves_out_encoders_that_met_other_decoders():
+    def kept(*decoders):
+        images = np.full((1, 4, 4, 3), 51, dtype=np.uint8)
+        return {
+            "decoders": np.array(decoders),
+            "originals": images,
+            "restored": np.zeros((len(decoders), *images.shape)),
+        }
+
+    figure, numbers = figures.draw_pair_matrix({"a": kept("a", "b"), "b": kept("a", "b"), "c": kept("c")})
+    figures.plt.close(figure)
+    assert numbers[["encoder", "decoder"]].to_numpy().tolist() == [["a", "a"], ["a", "b"], ["b", "a"], ["b", "b"]]
+    assert numbers["mse"].to_numpy() == pytest.approx(0.04)

@@ -1,0 +1,78 @@
+"""Event files of a study that was never run: records are enough."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from study.config import StudyConfig, TaskConfig, to_plain
+from study.records import Record
+from study.views.tensorboard import scalar_tag, write_tensorboard
+
+POINT = {"gaussian": 8, "categorical": 2, "batch_size": 16, "instance": 0}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Make the view of a study with these records; return a function that reads one of its runs."""
+
+    def made(*records):
+        (tmp_path / "config.json").write_text(
+            json.dumps(to_plain(StudyConfig(tasks=(TaskConfig(data="digits", classes=(2, 10)),))))
+        )
+        (tmp_path / "records.jsonl").write_text("".join(json.dumps(asdict(r)) + "\n" for r in records))
+        place = write_tensorboard(tmp_path)
+        return lambda run: EventAccumulator(str(place / run)).Reload()
+
+    return made
+
+
+def attack(k, draw, mse):
+    what = {"attack": "ridge", "dataset": "npz:my set.npz", "representation": "masked", "k": k, "draw": draw}
+    return Record(kind="attack", key=f"{k}/{draw}", trial="t", **POINT, what=what, metrics={"mse": mse, "top1": 0.5})
+
+
+def test_attacks_are_shown_by_leaked_pairs(write):
+    events = write(attack(10, 0, 0.2), attack(10, 1, 0.4), attack(100, 0, 0.1))("attacks/g8-c2-b16/ridge")
+    assert events.Tags()["scalars"] == ["mse/npz_my_set.npz", "top1/npz_my_set.npz"]
+    shown = [(event.step, round(event.value, 6)) for event in events.Scalars("mse/npz_my_set.npz")]
+    assert shown == [(10, 0.3), (100, 0.1)]
+
+
+def test_a_trial_that_failed_before_its_first_checkpoint_has_its_row(write):
+    what = {"status": "failed", "recipe": "paper"}
+    record = Record(kind="trial", key="trial/t", trial="t", **POINT, what=what, detail={"reason": "diverged"}, seed=3)
+    content = write(record)("trials/t").PluginTagToContent("hparams")
+    start, end = (
+        plugin_data_pb2.HParamsPluginData.FromString(content[f"_hparams_/session_{name}_info"])
+        for name in ("start", "end")
+    )
+    assert start.session_start_info.hparams["latent.gaussian"].number_value == 8
+    assert end.session_end_info.status == 2  # STATUS_FAILURE
+
+
+def test_the_columns_of_hparams_are_there_before_the_first_epoch(write):
+    content = write()("study").PluginTagToContent("hparams")["_hparams_/experiment"]
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
+    assert {"latent.gaussian", "training.recipe", "data.autoencoder", "seed"} <= {
+        h.name for h in experiment.hparam_infos
+    }
+    tags = [info.name.tag for info in experiment.metric_infos]
+    assert {"score/digits-2/mlp", "held_out/held_out_mse", "priors/fresh_gaussian"} <= set(tags)
+    assert len(tags) == len(set(tags))
+
+
+@pytest.mark.parametrize(
+    ("metric", "tag"),
+    [
+        ("generating_loss", "losses/generating_loss"),
+        ("held_out_mse", "held_out/held_out_mse"),
+        ("seconds", "running/seconds"),
+        ("effective_rank_sample", "priors/effective_rank_sample"),
+        ("objective.worst accuracy", "objectives/worst_accuracy"),
+    ],
+)
+def test_metrics_are_grouped(metric, tag):
+    assert scalar_tag(metric) == tag

@@ -1,0 +1,82 @@
+"""A trial repeats, and an interrupted one ends as if it had not been."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig
+from study.config import read_config
+from study.trial import TrialSpec, read_result, run_trial, trial_specs
+
+
+def spec(seed=1, epochs=3):
+    config = AutoencoderConfig(
+        latent=LatentConfig(gaussian=5, categorical=3),
+        network=NetworkConfig(widths=(4, 4, 4), discriminator_widths=(8,)),
+        training=TrainingConfig(epochs=epochs),
+    )
+    return TrialSpec(config=config, instance=0, seed=seed)
+
+
+def timeless(history):
+    return [{k: v for k, v in metrics.items() if k != "seconds"} for metrics in history]
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_interrupted_is_as_good_as_straight(images, tmp_path, stop_after):
+    straight = list(run_trial(spec(), images[:80], images[80:], tmp_path / "a"))
+    first = run_trial(spec(), images[:80], images[80:], tmp_path / "b")
+    head = [next(first) for _ in range(stop_after)]
+    first.close()
+    assert (tmp_path / "b" / "checkpoint.safetensors").exists()
+    tail = list(run_trial(spec(), images[:80], images[80:], tmp_path / "b"))
+    assert timeless(head + tail) == timeless(straight) == timeless(read_result(tmp_path / "b")["history"])
+    for part in ("encoder", "decoder"):
+        one, other = (load_file(tmp_path / folder / f"{part}.safetensors") for folder in "ab")
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not (tmp_path / "b" / "checkpoint.safetensors").exists()
+
+
+def test_killed_between_last_checkpoint_and_result(images, tmp_path, monkeypatch):
+    straight = list(run_trial(spec(), images[:80], images[80:], tmp_path / "a"))
+    with monkeypatch.context() as patch:
+        patch.setattr("study.trial.save_pair", None)
+        with pytest.raises(TypeError):
+            list(run_trial(spec(), images[:80], images[80:], tmp_path / "b"))
+    (last,) = run_trial(spec(), images[:80], images[80:], tmp_path / "b")
+    assert timeless([last]) == timeless(straight[-1:])
+
+
+def test_a_finished_trial_yields_its_last_epoch_again(images, tmp_path):
+    *_, last = run_trial(spec(), images[:80], images[80:], tmp_path)
+    assert list(run_trial(spec(), images[:80], images[80:], tmp_path)) == [last]
+    assert {"fresh_gaussian", "fresh_categorical"} <= last.keys()
+
+
+@pytest.mark.parametrize("damage", ["cut", "other"])
+def test_a_checkpoint_that_is_cut_short_or_another_trials_is_not_used(images, tmp_path, damage):
+    straight = list(run_trial(spec(), images[:80], images[80:], tmp_path / "a"))
+    stopped = run_trial(spec(seed=1 if damage == "cut" else 2), images[:80], images[80:], tmp_path / "b")
+    next(stopped)
+    stopped.close()
+    path = tmp_path / "b" / "checkpoint.safetensors"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    assert timeless(run_trial(spec(), images[:80], images[80:], tmp_path / "b")) == timeless(straight)
+
+
+def test_identities_tell_configuration_and_seed_apart():
+    ids = {spec(seed, epochs).id for seed in (1, 2) for epochs in (3, 4)}
+    assert len(ids) == 4
+    assert all(one.startswith("g5-c3-b16-i0-") for one in ids)
+    again = TrialSpec.from_plain(json.loads(json.dumps(spec().plain())))
+    assert again == spec()
+    assert again.id == spec().id
+
+
+def test_instances_of_different_configurations_share_their_seeds():
+    specs = trial_specs(read_config("quick", ["instances=2", "latents=[{gaussian=8},{gaussian=9}]"]))
+    assert [s.seed for s in specs[:2]] == [s.seed for s in specs[2:]]
+    assert specs[0].seed != specs[1].seed

@@ -1,0 +1,112 @@
+"""Pairs to unmask, and objectives for a search, against curves known by construction."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from attacks import AttacksConfig
+from study.attack import YARDSTICKS
+from study.records import Record
+from study.secrecy import OBJECTIVES, Secrecy, measure, pairs_to_reach
+from study.unmasking import summarise_attacks
+
+CURVES = {  # attack -> number of pairs -> error in each of two draws
+    "ridge": {10: (0.05, 0.06), 100: (0.019, 0.025), 1000: (0.012, 0.012)},
+    "inversion": {10: (0.055, 0.07), 100: (0.03, 0.03), 1000: (0.0105, 0.0105)},
+}
+
+
+def record(attack, mse, k=0, draw=0, representation="masked", trial="a"):
+    return Record(
+        kind="attack",
+        key=f"{trial}/{attack}/{k}/{draw}/{representation}",
+        trial=trial,
+        gaussian=8,
+        categorical=2,
+        batch_size=16,
+        instance=0,
+        what={"attack": attack, "dataset": "toy", "representation": representation, "k": k, "draw": draw},
+        metrics={"mse": mse, "psnr": 1, "ssim": 0, "top1": 0.1, "top5": 0.2, "mrr": 0.2, "recognised": 0.3, "n": 50},
+        detail={"target": 0.02, "pool": 3000},
+    )
+
+
+YARDSTICK = {"key": 0.01, "mean_image": 0.07, "random_latent": 0.1, "random_image": 0.12, "clear": 0.0}
+
+
+def records():
+    found = [record(name, YARDSTICK[name]) for name in YARDSTICKS] + [record("transport", 0.08)]
+    for attack, curve in CURVES.items():
+        found += [record(attack, mse, k, draw) for k, pair in curve.items() for draw, mse in enumerate(pair)]
+    return found + [record("ridge", 0.04, k, 0, "noise@1") for k in (10, 100, 1000)]
+
+
+class TestSummary:
+    def place(self, representation="masked"):
+        return next(r for r in summarise_attacks(records())["unmasking"] if r["representation"] == representation)
+
+    def test_the_three_numbers_are_those_of_the_best_attack(self):
+        row = self.place()
+        assert row["reach_target"] == 1000  # ridge has a mean of 0.022 at 100
+        assert row["reach_target_range"] == [100, 1000]  # one draw reaches it with 100
+        assert row["reach_key"] == 1000  # by the inversion decoder: 0.0105
+        assert row["mse_at_k"] == 0.0105
+        assert row["best"] == {"10": "ridge", "100": "ridge", "1000": "inversion"}
+
+    def test_what_is_never_reached_is_none(self):
+        row = self.place("noise@1")
+        assert (row["reach_target"], row["reach_key"], row["largest"]) == (None, None, 1000)
+        assert row["key"] == 0.01
+
+    def test_an_attack_no_better_than_a_control_says_so(self):
+        helps = {(r["attack"], r["k"]): r["helps"] for r in summarise_attacks(records())["attacks"]}
+        assert helps["ridge", 10]
+        assert not helps["transport", 0]
+
+    def test_intervals_are_over_draws(self):
+        row = next(r for r in summarise_attacks(records())["attacks"] if (r["attack"], r["k"]) == ("ridge", 10))
+        assert row["mse"]["mean"] == pytest.approx(0.055)
+        assert row["mse"]["interval"] == pytest.approx([0.05, 0.06])
+
+    def test_what_has_no_yardsticks_yet_is_left_out(self):
+        assert summarise_attacks([r for r in records() if r.what["attack"] != "key"])["unmasking"] == []
+        assert summarise_attacks([]) == {"attacks": [], "unmasking": []}
+
+
+def test_pairs_to_reach():
+    assert pairs_to_reach({10: 0.3, 100: 0.1, 1000: 0.05}, 0.1) == 100
+    assert pairs_to_reach({10: 0.3}, 0.1) is None
+
+
+class TestObjectives:
+    MEASURED = Secrecy(0.02, {10: 0.05, 300: 0.01, 3000: 0.005}, {10: 0.1, 300: 0.5, 3000: 0.9})
+
+    def test_their_values(self):
+        values = {name: objective.read(self.MEASURED) for name, objective in OBJECTIVES.items()}
+        assert values == pytest.approx({"pairs_to_unmask": np.log10(300), "mse_at_k": 0.01, "reidentification": 0.5})
+        assert [o.direction for o in OBJECTIVES.values()] == ["maximize", "maximize", "minimize"]
+
+    def test_a_target_never_reached_is_finite_and_best(self):
+        assert OBJECTIVES["pairs_to_unmask"].read(Secrecy(0.02, {10: 0.5, 100: 0.4}, {10: 0, 100: 0})) == 3
+
+    def test_a_mask_that_hides_nothing_and_one_that_hides_all(self, images):
+        class Pooled(nn.Module):
+            def __init__(self, said):
+                super().__init__()
+                self.register_buffer("said", torch.tensor(said))
+
+            def forward(self, x_BCHW):
+                return self.said * nn.functional.avg_pool2d(x_BCHW, 8).flatten(1)
+
+        config = AttacksConfig(pairs=(10, 60, 500))
+        plain, hidden = (measure(Pooled(said), images[:70], images[70:], config, 1) for said in (1.0, 0.0))
+        assert set(plain.curve) == {10, 60}
+        assert plain.curve[60] < 1e-4  # the test's images are constant over what is pooled
+        assert plain.top1[60] == 1
+        assert hidden.curve[60] > 0.05
+        assert hidden.top1[60] <= 1 / 26  # the one image nearest to what it says of all
+
+    def test_too_few_images_are_told(self, images):
+        with pytest.raises(ValueError, match="there are 5 images: ask for fewer pairs"):
+            measure(nn.Flatten(), images[:5], images[5:], AttacksConfig(), 1)
