@@ -22,7 +22,8 @@ LEVEL = 0.95
 
 METRICS = ("accuracy", "precision", "recall")
 
-POINT = ["gaussian", "categorical", "batch_size"]
+#: What tells configurations apart. `variant` is empty unless a search varied more than these.
+POINT = ["gaussian", "categorical", "batch_size", "variant"]
 
 CLASSIFICATION = [*POINT, "representation", "dataset", "classes", "protocol", "classifier"]
 
@@ -48,14 +49,15 @@ def summarise(records: list[Record]) -> dict[str, Any]:
 
 
 def named(summary: dict[str, list[dict[str, Any]]], batch_sizes: set[int]) -> dict[str, list[dict[str, Any]]]:
-    """Give every row its latent configuration in words, as `latent`: with the batch size where several were tried.
+    """Give every row its configuration in words, as `latent`: the batch size only where several were tried.
 
     Args:
         batch_sizes: of all records, 0 among them where there is none.
     """
     for row in (row for rows in summary.values() for row in rows):
         batch = f", batch {row['batch_size']}" if len(batch_sizes - {0}) > 1 else ""
-        row["latent"] = f"{row['gaussian']}+{row['categorical']}{batch}"
+        variant = f", {row['variant']}" if row["variant"] else ""
+        row["latent"] = f"{row['gaussian']}+{row['categorical']}{batch}{variant}"
     return summary
 
 
@@ -66,12 +68,13 @@ def _trials(records: list[Record]) -> list[dict[str, Any]]:
             "gaussian": r.gaussian,
             "categorical": r.categorical,
             "batch_size": r.batch_size,
+            "variant": r.variant,
             "instance": r.instance,
             **r.what,
             **r.metrics,
             **r.detail,
         }
-        for r in sorted(records, key=lambda r: (r.gaussian, r.categorical, r.batch_size, r.instance))
+        for r in sorted(records, key=lambda r: (r.gaussian, r.categorical, r.batch_size, r.variant, r.instance))
         if r.kind == "trial" and r.what.get("role") != "search"
     ]
 
@@ -97,14 +100,14 @@ def _differences(table: pd.DataFrame) -> list[dict[str, Any]]:
     shared = table[table["protocol"] == "shared"]
     masked = shared[shared["representation"] == "masked"]
     for values, cell in _cells(masked, [*POINT, "dataset", "classes", "classifier"]):
-        gaussian, categorical, _, dataset, classes, classifier = values
+        gaussian, categorical, _, _, dataset, classes, classifier = values
         alike = shared[(shared["dataset"] == dataset) & (shared["classes"] == classes)]
         others = alike[(alike["representation"] != "masked") & (alike["classifier"] == classifier)]
         sizes = (others["gaussian"] == gaussian) & (others["categorical"] == categorical)
         for against, other in others[sizes | (others["representation"] == "raw")].groupby("representation"):
             rows.append(_difference(values, against, _grid(cell), _grid(other)))
         if classifier == "mlp":
-            here = masked.loc[(masked[POINT] == list(values[:3])).all(axis=1)]
+            here = masked.loc[(masked[POINT] == values[: len(POINT)]).all(axis=1)]
             here = here[(here["dataset"] == dataset) & (here["classes"] == classes) & (here["classifier"] != "mlp")]
             for against, other in here.groupby("classifier"):
                 rows.append(_difference(values, against, _grid(cell), _grid(other)))

@@ -34,6 +34,8 @@ class Source:
     categorical: int
     batch_size: int
     instance: int
+    variant: str = ""
+    """What else sets its configuration apart from the study's, in words."""
 
 
 # --- classification ----------------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ class Record:
     categorical: int
     batch_size: int
     instance: int
+    variant: str = ""
+    """What else sets its configuration apart from the study's, in words."""
     what: dict[str, Any] = field(default_factory=dict)
     """What was measured: data set, draw, classifier, protocol, pair."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -114,6 +116,7 @@ def frame(records: list[Record], kind: str) -> pd.DataFrame:
             "gaussian": r.gaussian,
             "categorical": r.categorical,
             "batch_size": r.batch_size,
+            "variant": r.variant,
             "instance": r.instance,
             **r.what,
             **r.metrics,

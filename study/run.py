@@ -83,7 +83,7 @@ def _search(config: StudyConfig, data: Data, out: Path, records: RecordFile, pro
 
     def make(ended: Ended, role: str, detail: dict[str, Any]) -> Record:
         shown.end(ended)
-        return _trial_record(ended, out, role, detail)
+        return _trial_record(config, ended, out, role, detail)
 
     run_search(config, _bench(config, data), out, records, shown.epoch, make)
     tried = search_records(records.records)
@@ -116,7 +116,7 @@ def _trials(
     shown = _Shown(config, out, progress, "trials", len(missing))
 
     def on_end(ended: Ended) -> None:
-        records.append(_trial_record(ended, out, "fresh" if searched else "", {}))
+        records.append(_trial_record(config, ended, out, "fresh" if searched else "", {}))
         shown.end(ended)
 
     run_trials(missing, _bench(config, data), out, config.resources, searched, shown.epoch, on_end)
@@ -152,7 +152,7 @@ class _Shown:
 KEPT = ("epoch", "held_out_mse")
 
 
-def _trial_record(ended: Ended, out: Path, role: str, detail: dict[str, Any]) -> Record:
+def _trial_record(config: StudyConfig, ended: Ended, out: Path, role: str, detail: dict[str, Any]) -> Record:
     """The record of a trial; `role` says what it was for where a study searches: `search` or `fresh`."""
     spec, complete = ended.spec, ended.status == "complete"
     history = read_result(out / "trials" / spec.id)["history"] if complete else []
@@ -165,7 +165,7 @@ def _trial_record(ended: Ended, out: Path, role: str, detail: dict[str, Any]) ->
     return Record(
         kind="trial",
         key=f"trial/{spec.id}",
-        **vars(source_of(spec)),
+        **vars(source_of(spec, config)),
         what={"status": ended.status, "recipe": spec.config.training.recipe}
         | ({"role": role, "point": identity(to_plain(spec.config))} if role else {}),
         metrics={k: v for k, v in metrics.items() if k not in ("seconds", "measuring_seconds")},
@@ -175,15 +175,22 @@ def _trial_record(ended: Ended, out: Path, role: str, detail: dict[str, Any]) ->
     )
 
 
-def source_of(spec: TrialSpec) -> Source:
+def source_of(spec: TrialSpec, config: StudyConfig) -> Source:
     """How records name this autoencoder."""
-    latent, batch = spec.config.latent, spec.config.training.batch_size
+    own, usual = to_plain(spec.config), to_plain(config.autoencoder(config.latents[0]))
+    other = [
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+        for room in ("network", "training")
+        for key, value in own[room].items()
+        if value != usual[room][key] and key != "batch_size"
+    ]
     return Source(
         trial=spec.id,
-        gaussian=latent.gaussian,
-        categorical=latent.categorical,
-        batch_size=batch,
+        gaussian=own["latent"]["gaussian"],
+        categorical=own["latent"]["categorical"],
+        batch_size=own["training"]["batch_size"],
         instance=spec.instance,
+        variant=", ".join(other),
     )
 
 
@@ -217,7 +224,7 @@ def _pairs(
         groups[spec.config].append(spec)
     jobs = [
         ReconstructionJob(
-            source=source_of(spec),
+            source=source_of(spec, config),
             decoders=tuple(s.id for s in group),
             images=name,
             shown=SHOWN,
@@ -303,7 +310,7 @@ def _attacks(
     from study.fanout import FanOut
 
     parts = {name: datasets.attack_parts(d, config.attacks.victims, config.seed) for name, d in data.tasks.items()}
-    jobs = list(attack_jobs(config, [source_of(spec) for spec in specs], parts))
+    jobs = list(attack_jobs(config, [source_of(spec, config) for spec in specs], parts))
     missing = [job for job in jobs if job.key not in records.keys]
     progress.phase("attacks", len(missing))
     if not missing:
@@ -354,9 +361,9 @@ def _learners(config: StudyConfig, specs: list[TrialSpec]) -> Iterator[tuple[Sou
             swept = spec.instance == 0 and protocol == "paper" and name in ("random_forest", "adaboost")
             usual = getattr(getattr(config.classifiers, name, None), "estimators", 0)
             more = tuple(count for count in config.estimators if swept and count != usual)
-            yield source_of(spec), "masked", protocol, name, more
+            yield source_of(spec, config), "masked", protocol, name, more
     if "shared" in config.protocols:
-        first = [source_of(spec) for spec in specs if spec.instance == 0] if config.attacks.names else []
+        first = [source_of(spec, config) for spec in specs if spec.instance == 0] if config.attacks.names else []
         for source in first[: config.attacks.encoders]:
             yield from ((source, defence, "shared", name, ()) for defence in config.attacks.defences for name in names)
         for source, control, _ in controls(config, specs):

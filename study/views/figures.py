@@ -14,6 +14,7 @@ import pandas as pd
 from cycler import cycler
 from numpy.typing import NDArray
 
+from study.aggregate import POINT
 from study.records import Record, write_whole
 from study.views.tables import NAMES, Summary, in_order
 
@@ -98,7 +99,7 @@ def learning_curves(folder: Path, histories: dict[str, list[dict[str, float]]]) 
 def accuracy(folder: Path, summary: Summary, protocol: str) -> list[Shown]:
     """Accuracy of each classifier against the number of classes, a panel for data set and latent configuration."""
     rows = [r for r in summary["classification"] if r["protocol"] == protocol and r["representation"] == "masked"]
-    panels = sorted({(r["dataset"], r["gaussian"], r["categorical"], r["batch_size"]) for r in rows})
+    panels = sorted({_panel(r) for r in rows})
     panels = [p for p in panels if len({r["classes"] for r in rows if r["dataset"] == p[0]}) > 1]
     if not panels:
         return []
@@ -119,7 +120,7 @@ def accuracy(folder: Path, summary: Summary, protocol: str) -> list[Shown]:
                     position, [p["accuracy"]["mean"] for p in points], yerr=_bars(points), label=label, capsize=2
                 )
                 axis.set_xticks(range(len(points)), [str(p["classes"]) for p in points])
-        axis.set(title=f"{panel[0]}, latent {panel[1]}+{panel[2]}", xlabel="number of classes")
+        axis.set(title=f"{panel[0]}, latent {panel[-1]}", xlabel="number of classes")
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy, share of test images")
     for axis in list(axes.flat)[len(panels) :]:
@@ -194,7 +195,7 @@ def _by_length(summary: Summary, pixels: int) -> pd.DataFrame:
 
 
 def _panel(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["dataset"], row["gaussian"], row["categorical"], row["batch_size"]
+    return row["dataset"], *(row[key] for key in POINT), row["latent"]
 
 
 def _bars(points: list[dict[str, Any]]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from study import paper
+from study.aggregate import POINT
 
 NAMES = {
     "mlp": "Neural network",
@@ -217,8 +218,8 @@ def reconstruction(summary: Summary) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _point(row: dict[str, Any]) -> tuple[int, int, int]:
-    return row["gaussian"], row["categorical"], row["batch_size"]
+def _point(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in POINT)
 
 
 #: Columns of the table of autoencoders: heading, how it is read from a trial.

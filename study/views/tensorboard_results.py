@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from tensorboardX import summary
 
-from study.aggregate import METRICS
+from study.aggregate import METRICS, POINT
 from study.artifacts import artifact, read_arrays
 from study.records import Record
 from study.views import figures
@@ -55,7 +55,7 @@ def _learned_from(row: dict[str, Any]) -> str:
     """A latent configuration, or a control and its length."""
     point = f"g{row['gaussian']}-c{row['categorical']}"
     if row["representation"] == "masked":
-        return f"{point}-b{row['batch_size']}"
+        return f"{point}-b{row['batch_size']}" + (f"-{tag_name(row['variant'])}" if row["variant"] else "")
     return "raw" if row["representation"] == "raw" else f"{row['representation']}-{point}"
 
 
@@ -106,7 +106,7 @@ def write_attacks(target: Path, table: pd.DataFrame) -> None:
     if table.empty:
         return
     measured = [name for name in ATTACK_METRICS if name in table]
-    keys = ["gaussian", "categorical", "batch_size", "representation", "attack"]
+    keys = [*POINT, "representation", "attack"]
     for values, mine in table.groupby(keys):
         row = dict(zip(keys, values, strict=True))
         run = Run(target / "attacks" / _learned_from(row) / tag_name(str(row["attack"])))

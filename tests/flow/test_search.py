@@ -107,6 +107,7 @@ class TestWhatASearchLeaves:
         assert len(fresh) == 4
         assert len(seeds) == 2
         assert len({frozenset(one) for one in seeds.values()}) == 1
+        assert sorted({r.variant.partition(" ")[0] for r in fresh}) == ["", "learning_rate"]
         assert not {r.seed for r in fresh} & {r.seed for r in trials(searched, "search")}
         classified = {r.trial for r in read_records(searched) if r.kind == "classification"}
         assert classified == {r.trial for r in fresh}

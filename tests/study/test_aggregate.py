@@ -40,6 +40,15 @@ def test_the_interval_covers_about_as_often_as_it_says():
     assert 0.86 <= hits / 200 <= 0.99
 
 
+def test_configurations_that_differ_in_more_than_their_latents_are_not_added_up():
+    records = [record("a", "mlp", 0, 0.6), record("b", "mlp", 0, 0.8, variant="learning_rate 0.01")]
+    rows = summarise(records)["classification"]
+    assert [(row["latent"], row["accuracy"]["mean"]) for row in rows] == [
+        ("384+20", 0.6),
+        ("384+20, learning_rate 0.01", 0.8),
+    ]
+
+
 def record(trial, classifier, draw, accuracy, representation="masked", protocol="shared", **changes):
     classes = changes.pop("classes", 2)
     values = {"gaussian": 384, "categorical": 20, "batch_size": 16, "instance": 0} | changes

@@ -9,7 +9,7 @@ from study.views import figures, tables
 
 
 def row(gaussian=8, categorical=2, batch_size=16, **more):
-    return {"gaussian": gaussian, "categorical": categorical, "batch_size": batch_size, **more}
+    return {"gaussian": gaussian, "categorical": categorical, "batch_size": batch_size, "variant": "", **more}
 
 
 @pytest.mark.parametrize(("sizes", "words"), [((16, 16, 0), "8+2"), ((16, 64, 0), "8+2, batch 16")])
