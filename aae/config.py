@@ -13,8 +13,8 @@ Recipe = Literal["paper", "two_phase", "one_pass"]
 #: What a recipe decides unless its key is given: (adversarial_weight, schedule, normalise_latent, whiten).
 RECIPES: dict[str, tuple[float, str, bool, bool]] = {
     "paper": (1.0, "constant", False, False),
-    "two_phase": (0.001, "cosine", True, True),
-    "one_pass": (0.001, "cosine", True, True),
+    "two_phase": (0.0001, "cosine", True, True),
+    "one_pass": (0.0001, "cosine", True, True),
 }
 
 
@@ -69,7 +69,8 @@ class NetworkConfig:
     batch_norm: bool = True
     """Batch normalisation after the hidden layers of encoder and decoder."""
     normalise_latent: bool | None = None
-    """Batch normalisation without scale and shift on both latent heads; unset, the training recipe decides."""
+    """Batch normalisation without scale and shift of the categorical logits; unset, the training recipe decides. The
+    Gaussian part has `training.whiten`."""
     logit_scale: float = 10.0
     """Factor on the normalised categorical logits before the softmax; without normalisation it is not used."""
     discriminator_widths: tuple[int, ...] = (256, 256)
@@ -114,7 +115,7 @@ class TrainingConfig:
 
     recipe: Recipe = "two_phase"
     """`paper`: plain adversarial training, which collapses; `two_phase`: the paper's two phases with normalised
-    latent heads and weighted phases; `one_pass`: the same with one encoder pass for both phases."""
+    latents and weighted phases; `one_pass`: the same with one encoder pass for both phases."""
     epochs: int = 20
     """Passes over the training images."""
     batch_size: int = 16

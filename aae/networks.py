@@ -64,7 +64,6 @@ class Encoder(nn.Module):
         self.gaussian_head = nn.Linear(features, latent.gaussian)
         self.categorical_head = nn.Linear(features, latent.categorical) if latent.categorical else None
         normalise = bool(network.normalise_latent)
-        self.gaussian_norm = nn.BatchNorm1d(latent.gaussian, affine=False) if normalise else nn.Identity()
         self.categorical_norm = (
             nn.BatchNorm1d(latent.categorical, affine=False) if normalise and latent.categorical else nn.Identity()
         )
@@ -73,7 +72,7 @@ class Encoder(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         h_BF = self.features(x_BCHW)
-        z_BG = self.whitening(self.gaussian_norm(self.gaussian_head(h_BF)))
+        z_BG = self.whitening(self.gaussian_head(h_BF))
         if self.categorical_head is None:
             return z_BG
         logits_BK = self.categorical_norm(self.categorical_head(h_BF)) * self.logit_scale
@@ -89,9 +88,10 @@ class Decoder(nn.Module):
         self.whitening = Whitening(latent.gaussian)
         shape = network.feature_shape
         features = torch.Size(shape).numel()
-        layers: list[nn.Module] = [nn.Linear(latent.length, features)]
-        layers += [nn.BatchNorm1d(features)] if network.batch_norm else []
-        layers += [nn.LeakyReLU(0.2), nn.Unflatten(1, shape)]
+        # Normalised by channel: a batch of 16 is too few for statistics of each of the features.
+        layers: list[nn.Module] = [nn.Linear(latent.length, features), nn.Unflatten(1, shape)]
+        layers += [nn.BatchNorm2d(shape[0])] if network.batch_norm else []
+        layers.append(nn.LeakyReLU(0.2))
         widths = (*reversed(network.widths), network.channels)
         for depth, (inputs, outputs) in enumerate(pairwise(widths), start=1):
             layers.append(nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1))

@@ -70,10 +70,10 @@ class TestMaskedForm:
 
     def test_the_mode_is_left_as_it_was(self, images):
         encoder = autoencoder().encoder.train()
-        statistics = encoder.gaussian_norm.running_mean.clone()
+        statistics = encoder.categorical_norm.running_mean.clone()
         mask(encoder, images)
         assert encoder.training
-        assert torch.equal(statistics, encoder.gaussian_norm.running_mean)
+        assert torch.equal(statistics, encoder.categorical_norm.running_mean)
 
 
 class TestWhitening:
