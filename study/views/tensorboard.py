@@ -250,7 +250,7 @@ def _masked(content: Summary) -> list[dict[str, Any]]:
 
 
 def _layout(content: Summary) -> dict[str, Any]:
-    cells = sorted({(row["protocol"], tag_name(row["dataset"])) for row in content["classification"]})
+    cells = sorted({(r["protocol"], tag_name(r["dataset"]), tag_name(r["classifier"])) for r in _masked(content)})
     curves = sorted({(tag_name(r["dataset"]), r["classes"]) for r in _masked(content) if r["classifier"] == "mlp"})
     layout: dict[str, Any] = {
         "Training of the autoencoders": {title: ["Multiline", [f"^{tag}$"]] for title, tag in FIGURES.items()}
@@ -264,11 +264,12 @@ def _layout(content: Summary) -> dict[str, Any]:
             for dataset, classes in curves
         }
     layout["Accuracy by number of classes, with its 95% interval"] = {
-        f"{dataset}, protocol {protocol}": [
+        f"{dataset}, {classifier}, protocol {protocol}": [
             "Margin",
-            [f"{name}/{protocol}/{dataset}" for name in ("accuracy", "interval_low", "interval_high")],
+            [f"{name}/{protocol}/{dataset}/{classifier}" for name in ("accuracy", "interval_low", "interval_high")],
         ]
-        for protocol, dataset in cells
+        for protocol, dataset, classifier in cells
+        if "@" not in classifier
     }
     return {title: charts for title, charts in layout.items() if charts}
 

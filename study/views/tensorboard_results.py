@@ -24,18 +24,21 @@ ATTACK_METRICS = ("mse", "psnr", "ssim", "top1", "recognised")
 
 
 def write_classification(target: Path, content: Summary, records: list[Record]) -> None:
-    """One run for what was learned from, and by which classifier; the step is the number of classes."""
-    grouped: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    """One run for what was learned from; the step is the number of classes.
+
+    Classifiers are told by tags: of more than 40 runs TensorBoard shows none until they are ticked.
+    """
+    grouped: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        grouped[_learned_from(vars(record) | record.what), record.what["classifier"]].append(record)
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+        grouped[_learned_from(vars(record) | record.what)].append(record)
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in content["classification"]:
-        rows[_learned_from(row), row["classifier"]].append(row)
+        rows[_learned_from(row)].append(row)
     drawn = max((r.gaussian, r.categorical) for r in records) if records else None
-    for (source, classifier), mine in grouped.items():
-        run = Run(target / "classification" / source / tag_name(classifier))
-        for row in rows[source, classifier]:
-            place = f"{row['protocol']}/{tag_name(row['dataset'])}"
+    for source, mine in grouped.items():
+        run = Run(target / "classification" / source)
+        for row in rows[source]:
+            place = f"{row['protocol']}/{tag_name(row['dataset'])}/{tag_name(row['classifier'])}"
             for metric in METRICS:
                 run.scalar(f"{metric}/{place}", row[metric]["mean"], row["classes"])
             low, high = row["accuracy"]["interval"] or [row["accuracy"]["mean"]] * 2
@@ -44,10 +47,15 @@ def write_classification(target: Path, content: Summary, records: list[Record]) 
         masked = [r for r in mine if r.what["representation"] == "masked"]
         _add_learning(run, masked)
         protocol = max((r.what["protocol"] for r in masked), default="")  # `shared` where there is one
-        first = [r for r in masked if (r.what["draw"], r.what["protocol"]) == (0, protocol)]
-        _add_pr_curves(run, first)
-        if "@" not in classifier and (mine[0].gaussian, mine[0].categorical) == drawn:
-            _add_confusion(run, first)
+        for classifier in sorted({r.what["classifier"] for r in masked}):
+            first = [
+                r
+                for r in masked
+                if [r.what[k] for k in ("draw", "protocol", "classifier")] == [0, protocol, classifier]
+            ]
+            _add_pr_curves(run, first, tag_name(classifier))
+            if "@" not in classifier and (mine[0].gaussian, mine[0].categorical) == drawn:
+                _add_confusion(run, first, tag_name(classifier))
         run.close()
 
 
@@ -77,7 +85,7 @@ def _add_learning(run: Run, records: list[Record]) -> None:
                 run.scalar(f"learning/{cell}/{name}", value, int(str(epoch)) + 1)
 
 
-def _add_pr_curves(run: Run, records: list[Record]) -> None:
+def _add_pr_curves(run: Run, records: list[Record], classifier: str) -> None:
     """One curve a class of the first draw, all encoders' scores together."""
     for cell, mine in _cells([r for r in records if "scores" in r.detail]):
         own_CS, others_CS = (np.sum([r.detail["scores"][part] for r in mine], axis=0) for part in ("own", "others"))
@@ -85,10 +93,10 @@ def _add_pr_curves(run: Run, records: list[Record]) -> None:
             tp, fp = own_S[::-1].cumsum()[::-1], others_S[::-1].cumsum()[::-1]
             precision, recall = tp / np.maximum(tp + fp, 1), tp / max(tp[0], 1)
             counts = tp, fp, fp[0] - fp, tp[0] - tp
-            run.add(summary.pr_curve_raw(f"{cell}/{tag_name(name)}", *counts, precision, recall, len(tp)))
+            run.add(summary.pr_curve_raw(f"{classifier}/{cell}/{tag_name(name)}", *counts, precision, recall, len(tp)))
 
 
-def _add_confusion(run: Run, records: list[Record]) -> None:
+def _add_confusion(run: Run, records: list[Record], classifier: str) -> None:
     """True against predicted class of the first draw of most classes, all encoders together."""
     most: dict[str, int] = {}
     for record in records:
@@ -97,7 +105,7 @@ def _add_confusion(run: Run, records: list[Record]) -> None:
     for cell, mine in _cells([r for r in records if r.what["classes"] == most[r.what["dataset"]]]):
         counts = np.sum([r.detail["confusion"] for r in mine], axis=0)
         figure = figures.confusion_matrix(counts, mine[0].what["class_names"], cell.replace("-", ", ") + " classes")
-        run.figure(f"confusion/{cell}", figure)
+        run.figure(f"confusion/{cell}/{classifier}", figure)
         plt.close(figure)
 
 
