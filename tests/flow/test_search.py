@@ -82,7 +82,8 @@ class TestWhatASearchLeaves:
     def test_every_trial_is_recorded_as_what_it_is(self, searched):
         records = trials(searched, "search")
         assert len(records) == len({r.trial for r in records}) == 8
-        assert {r.what["status"] for r in records} == {"complete", "stopped", "failed"}
+        statuses = {r.what["status"] for r in records}  # whether one is stopped depends on which trial ends first
+        assert {"complete", "failed"} <= statuses <= {"complete", "stopped", "failed"}
         for record in records:
             too_large = record.detail["params"]["training.batch_size"] == 4096
             assert (record.what["status"] == "failed") == too_large
