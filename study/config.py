@@ -36,10 +36,12 @@ class InputError(ValueError):
 class LatentPoint:
     """One latent configuration: a point of the study."""
 
-    gaussian: int = 384
+    gaussian: int = LatentConfig.gaussian
     """Dimensions of the Gaussian part."""
     categorical: int = 20
     """Dimensions of the categorical part, or 0."""
+    ratio: float | None = None
+    """Numbers of a masked form for each number of an image, instead of `gaussian`: 0.125 of 32 x 32 x 3 are 384."""
     batch_size: int | None = None
     """Images a step; unset, `training.batch_size`."""
     instances: int | None = None
@@ -47,7 +49,19 @@ class LatentPoint:
 
     def __post_init__(self) -> None:
         LatentConfig(gaussian=self.gaussian, categorical=self.categorical)
+        if self.ratio is not None:
+            require(self.gaussian == LatentConfig.gaussian, "gaussian", self.gaussian, "unset, because `ratio` sets it")
+            require(0 < self.ratio <= 8, "ratio", self.ratio, "above 0, up to 8")
         require(self.instances is None or 1 <= self.instances <= 1000, "instances", self.instances, "from 1 to 1000")
+
+    def sized(self, pixels: int) -> LatentPoint:
+        """The same point with a number in the place of its ratio, for images of so many numbers."""
+        if self.ratio is None:
+            return self
+        length = round(self.ratio * pixels)
+        wanted = f"more: of {length} numbers in all, none is left beside `categorical`"
+        require(length > self.categorical, "ratio", self.ratio, wanted)
+        return dataclasses.replace(self, gaussian=length - self.categorical, ratio=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +187,7 @@ class StudyConfig:
             "different whole numbers from 1 to 100000",
         )
         require(len(self.latents) >= 1, "latents", self.latents, "at least one latent configuration")
+        object.__setattr__(self, "latents", tuple(point.sized(self.network.pixels) for point in self.latents))
         names = [task.data for task in self.tasks]
         require(len(set(names)) == len(names), "tasks", names, "different data sets")
         points = [(p.gaussian, p.categorical, p.batch_size or self.training.batch_size) for p in self.latents]

@@ -67,6 +67,16 @@ def test_every_key_is_documented():
         ("[[latents]]\ngaussian = 0", r"latents\[0\].gaussian = 0: must be from 1"),
         ("[[latents]]\ngaussian = -4", r"latents\[0\].gaussian = -4"),
         ("[[latents]]\ngaussian = 1000000000", "must be from 1 to 8192"),
+        (
+            "[[latents]]\nratio = 0.1\ngaussian = 8",
+            r"latents\[0\].gaussian = 8: must be unset, because `ratio` sets it",
+        ),
+        ("[[latents]]\nratio = 0.0", r"latents\[0\].ratio = 0.0: must be above 0"),
+        ("[[latents]]\nratio = 0.001\ncategorical = 3", "ratio = 0.001: must be more: of 3 numbers in all"),
+        (
+            "[[latents]]\nratio = 0.125\ncategorical = 0\n[[latents]]\ncategorical = 0",
+            "different latent configurations",
+        ),
         ("latents = []", "at least one latent configuration"),
         ("latents = 3", "latents = 3: must be a list"),
         ("[[latents]]\n[[latents]]", "different latent configurations"),
@@ -116,6 +126,11 @@ def test_a_configuration_survives_json(seed, gaussian, categorical, batch):
     point = LatentPoint(gaussian=gaussian, categorical=categorical, batch_size=batch)
     config = StudyConfig(seed=seed, latents=(point,))
     assert from_plain(StudyConfig, to_plain(config)) == config
+
+
+def test_the_length_of_a_masked_form_may_be_a_share_of_the_image(tmp_path):
+    path = written(tmp_path, "[[latents]]\nratio = 0.03125\ncategorical = 4\n[network]\nimage_size = 64\nchannels = 1")
+    assert read_config(path, []).latents == (LatentPoint(gaussian=124, categorical=4),)  # 64 * 64 / 32
 
 
 class TestGoingOn:
