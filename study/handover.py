@@ -88,11 +88,11 @@ def open_masked(path: Path) -> MaskedFile:
     try:
         with pq.ParquetFile(path) as file:
             schema, count = file.schema_arrow, file.metadata.num_rows
+            header = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not a readable Parquet file ({' '.join(str(error).split())[:120]})") from None
-    header = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     if header.get("format") != FORMAT or "pair" not in header or "masked" not in schema.names:
         raise InputError(f"{path}: holds no masked forms of this project: make it with `study mask`")
     try:

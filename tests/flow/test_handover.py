@@ -1,5 +1,6 @@
 """The owner masks, the receiver learns, the owner restores: the commands of docs/own-data.md, as written there."""
 
+import contextlib
 import io
 import re
 import shlex
@@ -13,12 +14,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from classifiers import ClassifiersConfig
 from classifiers.config import MlpConfig
 from study.cli import main
+from study.config import InputError
 from study.handover import learn_model, open_masked
 from study.model_file import read_model, write_model
 
@@ -192,6 +196,25 @@ def test_reading_holds_a_few_rows_at_a_time(tmp_path):
     held = [pa.total_allocated_bytes() - before for _ in open_masked(path).chunks()]
     assert len(held) == 40
     assert max(held) < path.stat().st_size / 8
+
+
+@settings(
+    max_examples=2000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_a_damaged_file_of_masked_forms_is_told_or_read(tmp_path, data):
+    whole = tmp_path / "whole.parquet"
+    if not whole.exists():
+        file_of(whole, np.random.default_rng(0).normal(size=(9, 10)), labels=["a", "b", "c"] * 3, names=["n"] * 9)
+    content = bytearray(whole.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(4, len(content) - 9))] = data.draw(st.integers(0, 255))  # between the marks
+    damaged = tmp_path / "damaged.parquet"
+    damaged.write_bytes(bytes(content))
+    with contextlib.suppress(InputError):  # and nothing else
+        for vectors, labels, names in open_masked(damaged).chunks():
+            assert vectors.shape[1] == 10
+            assert len(vectors) == len(labels or vectors) == len(names or vectors)
 
 
 class TestASavedModel:
