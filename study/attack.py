@@ -90,9 +90,9 @@ def attack_jobs(config: StudyConfig, sources: list[Source], datasets: dict[str, 
     """
     settings = config.attacks
     victims = [s for s in sources if settings.every_instance or s.instance == 0]
-    points = list(dict.fromkeys(_point(s) for s in victims))[: settings.encoders]
+    points = list(dict.fromkeys(s.point for s in victims))[: settings.encoders]
     for source in victims:
-        if not settings.names or _point(source) not in points:
+        if not settings.names or source.point not in points:
             continue
         own = _own(source, sources)
         for dataset, parts in datasets.items():
@@ -108,10 +108,6 @@ def attack_jobs(config: StudyConfig, sources: list[Source], datasets: dict[str, 
                     pairs_seed=derive(config.seed, "attack pairs", dataset, draw),
                     seed=derive(config.seed, "attack", dataset, attack, k, draw),
                 )
-
-
-def _point(source: Source) -> tuple[int, int, int, str]:
-    return source.gaussian, source.categorical, source.batch_size, source.variant
 
 
 def _own(source: Source, sources: list[Source]) -> Source | None:

@@ -37,6 +37,11 @@ class Source:
     variant: str = ""
     """What else sets its configuration apart from the study's, in words."""
 
+    @property
+    def point(self) -> tuple[int, int, int, str]:
+        """Its configuration, whatever the instance."""
+        return self.gaussian, self.categorical, self.batch_size, self.variant
+
 
 # --- classification ----------------------------------------------------------------------------------------------
 

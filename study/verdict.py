@@ -11,7 +11,7 @@ from study.config import StudyConfig, to_plain
 from study.front import hypervolume, judgement, on_front, oriented, paired, reference_point
 from study.objectives import OBJECTIVES, directions
 from study.records import Record
-from study.search_config import configured, names, point_of
+from study.search_config import names
 from study.seeds import identity
 
 #: The epochs of a finished trial, by its identity.
@@ -55,7 +55,7 @@ def _trial(record: Record, directed: Mapping[str, str], front: bool) -> dict[str
     values = {name: record.metrics.get(f"objective.{name}") for name in directed}
     return {
         "trial": record.trial,
-        "name": _name(record, record.detail["params"]),
+        "name": _name(record),
         "status": record.what["status"],
         "front": front,
         "params": record.detail["params"],
@@ -65,12 +65,10 @@ def _trial(record: Record, directed: Mapping[str, str], front: bool) -> dict[str
     }
 
 
-def _name(record: Record, point: Mapping[str, Any] | None) -> str:
-    """A configuration in words: latent and batch, then whatever else was searched."""
-    known = ("latent.gaussian", "latent.categorical", "latent.categorical.on", "training.batch_size")
-    more = {key.split(".", 1)[1]: value for key, value in (point or {}).items() if key not in known}
-    words = [f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in more.items()]
-    return ", ".join([f"{record.gaussian}+{record.categorical}", f"batch {record.batch_size}", *words])
+def _name(record: Record) -> str:
+    """A configuration in words."""
+    more = f", {record.variant}" if record.variant else ""
+    return f"{record.gaussian}+{record.categorical}, batch {record.batch_size}{more}"
 
 
 # --- on fresh seeds ----------------------------------------------------------------------------------------------
@@ -82,14 +80,7 @@ def _finalists(config: StudyConfig, records: list[Record], histories: Histories)
     groups: dict[str, list[Record]] = {}
     for record in fresh:
         groups.setdefault(record.what["point"], []).append(record)
-    base = config.autoencoder(config.latents[0])
-    first = identity(to_plain(base))
-    points = {
-        identity(to_plain(configured(base, r.detail["params"]))): r.detail["params"]
-        for r in records
-        if r.kind == "trial" and r.what.get("role") == "search"
-    }
-    points[first] = point_of(config.search.space, base)
+    first = identity(to_plain(config.autoencoder(config.latents[0])))
     if first not in groups:
         return []
     tested = _test_accuracies(config, records)
@@ -101,7 +92,7 @@ def _finalists(config: StudyConfig, records: list[Record], histories: Histories)
         values = measured[point]
         row: dict[str, Any] = {
             "point": point,
-            "name": _name(groups[point][0], points.get(point)),
+            "name": _name(groups[point][0]),
             "seeds": sum(r.what["status"] == "complete" for r in groups[point]),
             "means": {name: _mean(one) for name, one in values.items()},
         }
