@@ -193,7 +193,7 @@ def _check(options: argparse.Namespace) -> None:
     config = read_config(options.study, options.set)
     from study.clusterfile import check_cluster_file
 
-    check_cluster_file(options.file, config.resources)
+    check_cluster_file(options.file, config.resources, config.storage)
     print(f"{options.file}: nothing amiss")
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from study.config import InputError, ResourcesConfig
+from study.storage import Bucket
 
 #: What a Ray process needs to know before it is imported: no calls home, no loggers of its own, old quiet output.
 ENVIRONMENT = {
@@ -79,3 +82,40 @@ def _check_shares(available: dict[str, float], wanted: ResourcesConfig, *, scale
             raise InputError(
                 f"resources.{key.lower()} = {share}: this machine has {available.get(key, 0):g}: ask for less"
             )
+
+
+def check_nodes(out: Path, bucket: Bucket | None) -> None:
+    """Have every machine of the cluster reach what the driver writes: the bucket, or the study's folder.
+
+    Raises:
+        InputError: one does not.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    token = secrets.token_hex(16)
+    sign = out / f".probe-{token}"
+
+    @ray.remote(num_cpus=0)
+    def reach() -> str:
+        try:
+            if bucket:
+                bucket.probe()
+            elif sign.read_text() != token:
+                return "holds something else"
+        except OSError as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    try:
+        sign.write_text(token)
+        for node in ray.nodes():
+            if node["Alive"]:
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                if reason := ray.get(reach.options(scheduling_strategy=there).remote()):
+                    raise InputError(
+                        f"{bucket.url if bucket else out}: machine {node['NodeManagerAddress']} does not reach it "
+                        f"({reason[:200]}): put --out on a folder that all machines share, or set storage.url"
+                    )
+    finally:
+        sign.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from study.config import InputError, ResourcesConfig
+from study.config import InputError, ResourcesConfig, StorageConfig
 
 #: What EC2's RunInstances takes and Ray passes on, by its own names.
 NODE_KEYS = [
@@ -62,11 +62,12 @@ DROPPED = {
 }
 
 
-def check_cluster_file(path: Path, resources: ResourcesConfig) -> None:
+def check_cluster_file(path: Path, resources: ResourcesConfig, storage: StorageConfig) -> None:
     """Raise `InputError` with one line for everything amiss in a cluster file.
 
     Args:
         resources: the share a trial of the study is to get, which some machine must be able to give.
+        storage: the study's bucket, if it has one; else a shared folder must be mounted.
     """
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -76,17 +77,20 @@ def check_cluster_file(path: Path, resources: ResourcesConfig) -> None:
         raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise InputError(f"{path}: must be a table of keys, as cluster.yaml is")
-    problems = list(dict.fromkeys([*_unfilled(config), *_refused_by_ray(config), *_accepted_by_ray(config, resources)]))
+    problems = list(
+        dict.fromkeys([*_unfilled(config), *_refused_by_ray(config), *_accepted_by_ray(config, resources, storage)])
+    )
     if problems:
         raise InputError("\nstudy: ".join(f"{path}: {problem}" for problem in problems))
 
 
-def _accepted_by_ray(config: dict[str, Any], resources: ResourcesConfig) -> Iterator[str]:
+def _accepted_by_ray(config: dict[str, Any], resources: ResourcesConfig, storage: StorageConfig) -> Iterator[str]:
     yield from (f"{key}: {instead}" for key, instead in DROPPED.items() if key in config)
     yield from _missing_files(config)
     yield from _images(config)
     if _section(config, "provider").get("type") == "aws":
         yield from _aws(config)
+        yield from _reach(config, storage)
         yield from _shares(config, resources)
 
 
@@ -148,9 +152,6 @@ def _images(config: dict[str, Any]) -> Iterator[str]:
 def _aws(config: dict[str, Any]) -> Iterator[str]:
     if _section(config, "provider").get("cache_stopped_nodes", True):
         yield "provider.cache_stopped_nodes: must be false, or `ray down` only stops machines and disks cost on"
-    mounts = _commands(config) + " ".join(map(str, _section(config, "docker").get("run_options", [])))
-    if not re.search(r"mount|efs|fsx|-v ", mounts):
-        yield "initialization_commands: no shared folder is mounted: every node must see the same checkpoints and keys"
     nodes = _section(config, "available_node_types")
     for name in nodes:
         given = _section(_section(nodes, name), "node_config")
@@ -160,6 +161,19 @@ def _aws(config: dict[str, Any]) -> Iterator[str]:
             yield f"{name}.node_config.{key}: is not known to EC2{hint}"
         if "ImageId" not in given:
             yield f"{name}.node_config.ImageId: is missing, and Ray's own default is years old: pin one"
+
+
+def _reach(config: dict[str, Any], storage: StorageConfig) -> Iterator[str]:
+    """Every node must reach the same checkpoints and keys: in a bucket it may read and write, or in a shared folder."""
+    if storage.url:
+        nodes = _section(config, "available_node_types")
+        for name in nodes:
+            if "IamInstanceProfile" not in _section(_section(nodes, name), "node_config"):
+                yield f"{name}.node_config.IamInstanceProfile: is missing: {storage.url} refuses a node without a role"
+        return
+    mounts = _commands(config) + " ".join(map(str, _section(config, "docker").get("run_options", [])))
+    if not re.search(r"mount|efs|fsx|-v ", mounts):
+        yield "the study's storage.url is unset, and no shared folder is mounted: nodes could not exchange checkpoints"
 
 
 def _shares(config: dict[str, Any], resources: ResourcesConfig) -> Iterator[str]:

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import inspect
 import json
+import re
 import tomllib
 import types
 import typing
@@ -135,6 +136,24 @@ class ResourcesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StorageConfig:
+    """Where machines that share no folder exchange what they make."""
+
+    url: str | None = None
+    """`s3://BUCKET/PATH`: the study's folder is kept there too, and another machine can go on. Unset, `--out` alone."""
+    endpoint: str | None = None
+    """Address of another S3 service than AWS's, `https://HOST`; unset, what AWS's own settings say."""
+
+    def __post_init__(self) -> None:
+        if self.url is not None:
+            holds = re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^@?#]*)?", self.url) is not None
+            require(holds, "url", self.url, "s3://BUCKET or s3://BUCKET/PATH, without credentials")
+        if self.endpoint is not None:
+            holds = re.fullmatch(r"https?://[^@/?#]+/?", self.endpoint) is not None
+            require(holds, "endpoint", self.endpoint, "http:// or https:// and a host, without credentials")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyConfig:
     """A whole study."""
 
@@ -171,6 +190,8 @@ class StudyConfig:
     """Trained pairs instead of training."""
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     """Share of the machine."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    """A copy of the study's folder that every machine reaches."""
     search: SearchConfig = field(default_factory=SearchConfig)
     """A search over configurations, before anything is classified."""
 
@@ -329,7 +350,10 @@ def from_plain(cls: type[Any], values: Mapping[str, Any]) -> Any:
 
 
 #: Keys that may change from one run of a study to the next, and keys that may grow.
-FREE = ("title", "resources.gpu", "resources.retries", "search.concurrent", "search.time_budget", "search.storage")
+FREE = (
+    "title", "resources.gpu", "resources.retries", "storage.url", "storage.endpoint", "search.concurrent",
+    "search.time_budget", "search.storage",
+)  # fmt: skip
 MORE = ("draws", "instances", "attacks.draws", "search.trials", "search.finalists", "search.fresh_seeds")
 
 
@@ -337,7 +361,7 @@ def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
     """Keys in which `new` may not differ from the study it continues, each with both values.
 
     Allowed: more draws, instances, latent configurations, attacks, pairs, defences, trials, finalists or fresh seeds;
-    another title, other resources but the threads.
+    another title, another storage, other resources but the threads.
     """
     differences = []
     a, b = dict(flat(to_plain(old))), dict(flat(to_plain(new)))

@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -54,9 +55,10 @@ class Record:
 
 
 class RecordFile:
-    """The open records of one study; one driver at a time may hold it."""
+    """The open records of one study; one driver at a time may hold it. `check` raises where another has taken over."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, check: Callable[[], None] = lambda: None) -> None:
+        self._check = check
         self.path = folder / "records.jsonl"
         self._lock = (folder / ".lock").open("w")
         try:
@@ -71,6 +73,7 @@ class RecordFile:
 
     def append(self, record: Record) -> None:
         """Keep a record: on disk when this returns."""
+        self._check()
         assert record.key not in self.keys, record.key
         self._file.write(json.dumps(asdict(record)) + "\n")
         self._file.flush()

@@ -26,6 +26,7 @@ from study.opening import Data, check_folder, given_specs, load_data, open_folde
 from study.records import Record, RecordFile, file_name, write_arrays, write_whole
 from study.search_config import configured
 from study.seeds import derive, identity
+from study.storage import Storage, opened
 from study.trial import TrialSpec, read_result, trial_specs
 from study.views.report import write_report
 from study.views.tensorboard import Live, write_tensorboard
@@ -49,32 +50,40 @@ def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, pro
     check_folder(out, config)
     if config.search.trials:
         objectives.check(config)
-    from study.cluster import connected  # Ray takes seconds to import: bad input is told before
+    from study.cluster import check_nodes, connected  # Ray takes seconds to import: bad input is told before
 
-    with connected(address, config.resources):
-        open_folder(out, config)
-        write_manifest(out, config, specs, [data.autoencoder, *data.tasks.values()])
-        with RecordFile(out) as records:
-            if config.search.trials:
-                specs = _search(config, data, out, records, progress)
-            done = _trials(config, specs, data, out, records, progress)
-            if not done:
-                raise InputError(f"{out}: every autoencoder failed; records.jsonl says why: change the configuration")
-            _pairs(config, done, data, out, records, progress)
-            _samples(done, data, out)
-            _classification(config, done, data, out, records, progress)
-            _attacks(config, done, data, out, records, progress)
-    progress.phase("report", 2)
-    write_report(out)
-    progress.advance()
-    write_tensorboard(out)
-    progress.advance()
+    with opened(config.storage, out) as storage:
+        check_folder(out, config)  # again: an earlier driver's may have come
+        with connected(address, config.resources):
+            open_folder(out, config)
+            if address:
+                check_nodes(out, storage.bucket)
+            write_manifest(out, config, specs, [data.autoencoder, *data.tasks.values()])
+            with RecordFile(out, storage.check) as records:
+                if config.search.trials:
+                    specs = _search(config, data, out, storage, records, progress)
+                done = _trials(config, specs, data, out, storage, records, progress)
+                if not done:
+                    raise InputError(
+                        f"{out}: every autoencoder failed; records.jsonl says why: change the configuration"
+                    )
+                _pairs(config, done, data, out, records, progress)
+                _samples(done, data, out)
+                _classification(config, done, data, out, records, progress)
+                _attacks(config, done, data, out, records, progress)
+        progress.phase("report", 2)
+        write_report(out)
+        progress.advance()
+        write_tensorboard(out)
+        progress.advance()
 
 
 # --- the phases --------------------------------------------------------------------------------------------------
 
 
-def _search(config: StudyConfig, data: Data, out: Path, records: RecordFile, progress: Progress) -> list[TrialSpec]:
+def _search(
+    config: StudyConfig, data: Data, out: Path, storage: Storage, records: RecordFile, progress: Progress
+) -> list[TrialSpec]:
     """Search; return what is to be confirmed on fresh seeds: the study's latent configurations and the finalists."""
     from study.search import run_search, search_records
 
@@ -83,9 +92,9 @@ def _search(config: StudyConfig, data: Data, out: Path, records: RecordFile, pro
 
     def make(ended: Ended, role: str, detail: dict[str, Any]) -> Record:
         shown.end(ended)
-        return _trial_record(config, ended, out, role, detail)
+        return _trial_record(config, ended, out, storage, role, detail)
 
-    run_search(config, _bench(config, data), out, records, shown.epoch, make)
+    run_search(config, _bench(config, data), out, storage.bucket, records, shown.epoch, make)
     tried = search_records(records.records)
     if not any(record.what["status"] == "complete" for record in tried):
         raise InputError(f"{out}: no trial of the search was completed; records.jsonl says why: change the space")
@@ -103,7 +112,13 @@ def _bench(config: StudyConfig, data: Data) -> objectives.Bench:
 
 
 def _trials(
-    config: StudyConfig, specs: list[TrialSpec], data: Data, out: Path, records: RecordFile, progress: Progress
+    config: StudyConfig,
+    specs: list[TrialSpec],
+    data: Data,
+    out: Path,
+    storage: Storage,
+    records: RecordFile,
+    progress: Progress,
 ) -> list[TrialSpec]:
     """Train what is not trained; return the autoencoders there are."""
     from study.search import run_trials
@@ -116,10 +131,11 @@ def _trials(
     shown = _Shown(config, out, progress, "trials", len(missing))
 
     def on_end(ended: Ended) -> None:
-        records.append(_trial_record(config, ended, out, "fresh" if searched else "", {}))
+        records.append(_trial_record(config, ended, out, storage, "fresh" if searched else "", {}))
         shown.end(ended)
 
-    run_trials(missing, _bench(config, data), out, config.resources, searched, shown.epoch, on_end)
+    bench = _bench(config, data)
+    run_trials(missing, bench, out, storage.bucket, config.resources, searched, shown.epoch, on_end)
     failed = {r.trial for r in records.records if r.kind == "trial" and r.what["status"] != "complete"}
     return [spec for spec in specs if spec.id not in failed]
 
@@ -152,9 +168,13 @@ class _Shown:
 KEPT = ("epoch", "held_out_mse")
 
 
-def _trial_record(config: StudyConfig, ended: Ended, out: Path, role: str, detail: dict[str, Any]) -> Record:
+def _trial_record(
+    config: StudyConfig, ended: Ended, out: Path, storage: Storage, role: str, detail: dict[str, Any]
+) -> Record:
     """The record of a trial; `role` says what it was for where a study searches: `search` or `fresh`."""
     spec, complete = ended.spec, ended.status == "complete"
+    if complete:
+        storage.bring(spec.id)
     history = read_result(out / "trials" / spec.id)["history"] if complete else []
     metrics = (
         history[-1]

@@ -24,6 +24,7 @@ from study.config import InputError, ResourcesConfig, StudyConfig
 from study.objectives import OBJECTIVES, Bench, Trained, directions, measure
 from study.proposals import Mirrors, Proposals
 from study.records import Record, RecordFile, write_whole
+from study.storage import Bucket, trial_folder
 from study.trial import TrialSpec, run_trial
 
 #: What a scheduler sees of a trial that failed: worse than anything that is measured.
@@ -54,6 +55,7 @@ def run_trials(
     specs: list[TrialSpec],
     bench: Bench,
     folder: Path,
+    bucket: Bucket | None,
     resources: ResourcesConfig,
     objectives: list[str],
     on_epoch: OnEpoch,
@@ -63,13 +65,18 @@ def run_trials(
     if specs:
         space = {"spec": tune.grid_search([spec.plain() for spec in specs])}
         constants = {"objectives": objectives, "judged_by": None}
-        _fit(
-            bench, folder, resources, space | constants, tune.TuneConfig(reuse_actors=True), _Listener(on_epoch, on_end)
-        )
+        asked = tune.TuneConfig(reuse_actors=True)
+        _fit(bench, folder, bucket, resources, space | constants, asked, _Listener(on_epoch, on_end))
 
 
 def run_search(
-    config: StudyConfig, bench: Bench, folder: Path, records: RecordFile, on_epoch: OnEpoch, make: MakeRecord
+    config: StudyConfig,
+    bench: Bench,
+    folder: Path,
+    bucket: Bucket | None,
+    records: RecordFile,
+    on_epoch: OnEpoch,
+    make: MakeRecord,
 ) -> None:
     """Go on with a search until its trials, its time or its space are used up; a record for every trial that ended.
 
@@ -109,7 +116,7 @@ def run_search(
             max_concurrent_trials=concurrent,
             reuse_actors=True,
         )
-        _fit(bench, folder, config.resources, constants, asked, _Listener(on_epoch, on_end))
+        _fit(bench, folder, bucket, config.resources, constants, asked, _Listener(on_epoch, on_end))
     for record in search_records(records.records):
         if record.what["status"] == "complete":
             (folder / "trials" / record.trial / STARTED).unlink(missing_ok=True)
@@ -129,6 +136,7 @@ def search_records(records: list[Record]) -> list[Record]:
 def _fit(
     bench: Bench,
     folder: Path,
+    bucket: Bucket | None,
     resources: ResourcesConfig,
     space: dict[str, Any],
     asked: tune.TuneConfig,
@@ -137,7 +145,7 @@ def _fit(
     scratch = folder / ".tune"
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(_train, bench=bench), {"cpu": resources.cpu, "gpu": resources.gpu}
+            tune.with_parameters(_train, bench=bench, bucket=bucket), {"cpu": resources.cpu, "gpu": resources.gpu}
         ),
         param_space={**space, "folder": str(folder / "trials"), "threads": resources.cpu, "gpu": resources.gpu},
         tune_config=asked,
@@ -157,7 +165,7 @@ def _fit(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _train(config: dict[str, Any], bench: Bench) -> None:
+def _train(config: dict[str, Any], bench: Bench, bucket: Bucket | None) -> None:
     """The trainable. Bit-for-bit repetition needs the thread count set here: a worker may be an old one.
 
     What raises is reported and not tried again, since it would raise again; a process that is lost is begun again.
@@ -174,12 +182,13 @@ def _train(config: dict[str, Any], bench: Bench) -> None:
     judged = {} if judged_by is None else {"judged": WORST}
     try:
         device = _device(config["gpu"])
-        folder = Path(config["folder"]) / spec.id
-        for metrics in run_trial(spec, bench.train, bench.held_out, folder, device=device, measure=measured):
-            if judged_by is not None:
-                sign = -1 if OBJECTIVES[judged_by].direction == "maximize" else 1
-                judged = {"judged": sign * metrics[f"objective.{judged_by}"]}
-            tune.report(metrics | judged)
+        with trial_folder(Path(config["folder"]), spec.id, bucket) as (folder, carry):
+            for metrics in run_trial(spec, bench.train, bench.held_out, folder, device=device, measure=measured):
+                carry()
+                if judged_by is not None:
+                    sign = -1 if OBJECTIVES[judged_by].direction == "maximize" else 1
+                    judged = {"judged": sign * metrics[f"objective.{judged_by}"]}
+                tune.report(metrics | judged)
     except OSError:
         raise  # a disk that is full or away: not the trial's fault
     except Exception as error:

@@ -3,6 +3,7 @@
 import fnmatch
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,25 @@ def listed(title):
 
 def known(name, patterns):
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """A real S3 server on loopback with an empty bucket `lab`: its address. Processes begun here are let in."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (tmp_path_factory.mktemp("s3") / "log").open("w")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=log, stderr=log)
+    known = {"AWS_ACCESS_KEY_ID": "lab", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    endpoint = f"http://127.0.0.1:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in known.items():
+            patch.setenv(key, value)
+        from study.storage import _client
+
+        _client(endpoint, 12).create_bucket(Bucket="lab")  # as patient as any call: it waits for the server
+        yield endpoint
+    server.kill()
+    server.wait()

@@ -7,8 +7,9 @@ import yaml
 
 from study.cli import main
 from study.clusterfile import check_cluster_file
-from study.config import InputError, ResourcesConfig
+from study.config import InputError, ResourcesConfig, StorageConfig
 
+BUCKET = StorageConfig(url="s3://lab/study")
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -33,14 +34,14 @@ def filled(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["cluster.yaml", "clusters/onprem.yaml"])
 def test_the_files_we_ship_are_right_once_filled_in(filled, name):
-    check_cluster_file(filled(name=name), ResourcesConfig(gpu=0.25))
+    check_cluster_file(filled(name=name), ResourcesConfig(gpu=0.25), BUCKET)
 
 
-@pytest.mark.parametrize(("name", "count"), [("cluster.yaml", 5), ("clusters/onprem.yaml", 4)])
+@pytest.mark.parametrize(("name", "count"), [("cluster.yaml", 7), ("clusters/onprem.yaml", 4)])
 def test_what_only_the_lab_knows_is_asked_for(filled, name, count):
     filled()
     with pytest.raises(InputError) as caught:
-        check_cluster_file(ROOT / name, ResourcesConfig())
+        check_cluster_file(ROOT / name, ResourcesConfig(), BUCKET)
     lines = str(caught.value).splitlines()
     assert len(lines) == count
     assert all("fill in FILL-IN" in line for line in lines)
@@ -68,13 +69,13 @@ def node(config):
         (lambda c: c["docker"].update(image="rayproject/ray:latest-gpu"), "must be Ray"),
         (lambda c: c["docker"].update(image="rayproject/ray:2.60.0-py310-gpu"), "Python 3.10 is older"),
         (lambda c: c["provider"].pop("cache_stopped_nodes"), "cache_stopped_nodes: must be false"),
-        (lambda c: (c.pop("initialization_commands"), c["docker"].pop("run_options")), "no shared folder is mounted"),
+        (lambda c: node(c).pop("IamInstanceProfile"), "spot.node_config.IamInstanceProfile: is missing"),
         (lambda c: c["setup_commands"].append("pip install ray-nightly.whl"), "a nightly Ray cannot be repeated"),
     ],
 )
 def test_what_is_amiss_is_told(filled, change, told):
     with pytest.raises(InputError) as caught:
-        check_cluster_file(filled(change), ResourcesConfig())
+        check_cluster_file(filled(change), ResourcesConfig(), BUCKET)
     assert told in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -82,7 +83,14 @@ def test_what_is_amiss_is_told(filled, change, told):
 @pytest.mark.parametrize("resources", [ResourcesConfig(gpu=2), ResourcesConfig(cpu=16), ResourcesConfig(gpu=8)])
 def test_a_share_that_no_machine_can_give_is_told(filled, resources):
     with pytest.raises(InputError, match="would wait for ever"):
-        check_cluster_file(filled(), resources)
+        check_cluster_file(filled(), resources, BUCKET)
+
+
+def test_without_a_bucket_a_shared_folder_must_be_mounted(filled):
+    with pytest.raises(InputError, match=r"storage\.url is unset, and no shared folder is mounted"):
+        check_cluster_file(filled(), ResourcesConfig(), StorageConfig())
+    mounted = filled(lambda c: c["docker"]["run_options"].append("-v /mnt/study:/study"))
+    check_cluster_file(mounted, ResourcesConfig(), StorageConfig())
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1", "\0"])
@@ -96,5 +104,5 @@ def test_what_is_no_table_is_told_on_the_command_line(tmp_path, capsys, content)
 
 
 def test_the_command_says_that_nothing_is_amiss(filled, capsys):
-    assert main(["check", str(filled()), "--set", "resources.gpu=0.25"]) == 0
+    assert main(["check", str(filled()), "--set", "resources.gpu=0.25", "--set", "storage.url=s3://lab/x"]) == 0
     assert "nothing amiss" in capsys.readouterr().out

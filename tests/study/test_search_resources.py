@@ -37,9 +37,20 @@ def test_a_quarter_of_a_gpu_puts_four_trials_on_one(one_logical_gpu, images, tmp
     def on_epoch(spec, metrics):
         taken.append(1 - one_logical_gpu.available_resources().get("GPU", 0))
 
-    run_trials(specs, Bench(images[:64], images[64:]), tmp_path, resources, [], on_epoch, ended.append)
+    run_trials(specs, Bench(images[:64], images[64:]), tmp_path, None, resources, [], on_epoch, ended.append)
     assert max(taken) == 1
     assert sorted(one.spec.id for one in ended if one.status == "complete") == sorted(spec.id for spec in specs)
+
+
+def test_every_machine_must_reach_what_the_driver_writes(one_logical_gpu, tmp_path):
+    from study.cluster import check_nodes
+    from study.config import InputError
+    from study.storage import Bucket
+
+    check_nodes(tmp_path, None)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match=r"s3://lab/x: machine [\d.]+ does not reach it \(StorageError"):
+        check_nodes(tmp_path, Bucket("s3://lab/x", "http://127.0.0.1:9", attempts=1))
 
 
 def test_memory_is_capped_in_proportion(monkeypatch):

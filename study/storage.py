@@ -1,0 +1,411 @@
+"""A study's folder in an S3 bucket, for machines that share no file system.
+
+The driver writes into a local folder as ever. `Storage` carries what is new there into the bucket, and first brings
+back what an earlier driver left: records as numbered segments that never change, everything else as objects named
+like the files. Trials exchange checkpoints and keys with the bucket where they run. One driver writes at a time: it
+holds a lease, and a dead one's runs out.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import secrets
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+from aae.keys import write_private
+from study.config import InputError, StorageConfig
+from study.records import HOST, write_whole
+
+#: Seconds after which a lease that nobody renewed is a dead driver's.
+LEASE_SECONDS = 90.0
+
+#: Seconds between two looks at what is new in the local folder.
+INTERVAL = 5.0
+
+#: Trials alone write these; a driver neither carries nor brings them.
+CHECKPOINT = "checkpoint.safetensors"
+
+_LEASE, _RECORDS, _SEGMENTS = "lease.json", "records.jsonl", "records/"
+
+
+class StorageError(OSError):
+    """The bucket does not answer, or not as wanted."""
+
+
+class TakenError(StorageError):
+    """An object is there that must not be, or has changed."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a bucket says of an object."""
+
+    size: int
+    modified: float
+    etag: str
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Objects below one place of an S3 bucket; any process may hold one."""
+
+    url: str
+    endpoint: str | None = None
+    attempts: int = 12
+    """Twelve bridge a minute without an answer."""
+
+    def put(self, name: str, content: bytes, **condition: str) -> str:
+        """Write an object; return its tag. `TakenError` where the condition (`IfNoneMatch`, `IfMatch`) fails."""
+        try:
+            with self._told(f"write {name}") as s3:
+                return str(s3.put_object(**self._object(name), Body=content, **condition)["ETag"])
+        except TakenError:
+            if self.get(name) == content:  # an attempt whose answer was lost
+                return self.age(name)[0]
+            raise
+
+    def get(self, name: str) -> bytes:
+        with self._told(f"read {name}") as s3:
+            content: bytes = s3.get_object(**self._object(name))["Body"].read()
+            return content
+
+    def listing(self, under: str = "") -> dict[str, Stored]:
+        """All objects whose names begin so, by name."""
+        place = self._object(under)
+        found = {}
+        with self._told("list objects") as s3:
+            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=place["Bucket"], Prefix=place["Key"]):
+                for item in page.get("Contents", []):
+                    name = item["Key"][len(place["Key"]) - len(under) :]
+                    found[name] = Stored(item["Size"], item["LastModified"].timestamp(), item["ETag"].strip('"'))
+        return found
+
+    def delete(self, *names: str) -> None:
+        with self._told("delete objects") as s3:
+            for name in names:
+                s3.delete_object(**self._object(name))
+
+    def age(self, name: str) -> tuple[str, float]:
+        """Tag of an object, and the seconds since it was written, by the bucket's own clock; `KeyError` without one."""
+        from email.utils import parsedate_to_datetime
+
+        try:
+            with self._told(f"read {name}") as s3:
+                answer = s3.head_object(**self._object(name))
+        except StorageError as error:
+            if "404" in str(error) or "NoSuchKey" in str(error):
+                raise KeyError(name) from None
+            raise
+        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return answer["ETag"], (now - answer["LastModified"]).total_seconds()
+
+    def probe(self) -> None:
+        """Write, read and delete an object; `StorageError` where that fails."""
+        name, content = f".probe-{secrets.token_hex(8)}", secrets.token_bytes(16)
+        self.put(name, content)
+        if self.get(name) != content:
+            raise StorageError(f"{self.url}: gives back something else than was written")
+        self.delete(name)
+
+    def _object(self, name: str) -> dict[str, str]:
+        bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
+        return {"Bucket": bucket, "Key": f"{prefix.strip('/')}/{name}".lstrip("/")}
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield _client(self.endpoint, self.attempts)
+        except ClientError as error:
+            reason = " ".join(str(error).split())[:200]
+            conflict = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+            kind = TakenError if error.response.get("Error", {}).get("Code") in conflict else StorageError
+            raise kind(f"{self.url}: cannot {what} ({reason})") from None
+        except BotoCoreError as error:
+            raise StorageError(f"{self.url}: cannot {what} ({' '.join(str(error).split())[:200]})") from None
+
+
+@functools.cache
+def _client(endpoint: str | None, attempts: int) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    patient = Config(retries={"mode": "standard", "total_max_attempts": attempts}, connect_timeout=5, read_timeout=60)
+    return boto3.client("s3", endpoint_url=endpoint, config=patient)
+
+
+# --- a trial -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def trial_folder(folder: Path, trial: str, bucket: Bucket | None) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """Where the files of a trial lie while it runs, and how they are carried on.
+
+    Without a bucket they lie in `folder`, which the driver sees. With one they lie on this machine while the trial
+    runs, and what an earlier run left is there already.
+    """
+    if bucket is None:
+        yield folder / trial, lambda: None
+        return
+    with tempfile.TemporaryDirectory(prefix="study-") as name:
+        bring_trial(bucket, trial, Path(name))
+        yield Path(name), lambda: carry_trial(bucket, trial, Path(name))
+
+
+def bring_trial(bucket: Bucket, trial: str, folder: Path) -> None:
+    """Bring the files of a trial into a folder of its own, keys with mode 0600."""
+    for name in bucket.listing(f"trials/{trial}/"):
+        write_private(folder / PurePosixPath(name).name, bucket.get(name))
+
+
+def carry_trial(bucket: Bucket, trial: str, folder: Path) -> None:
+    """Carry the files of a trial into the bucket; its result last, and then its checkpoint goes."""
+    files = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    for path in sorted(files, key=lambda path: path.name == "result.json"):
+        bucket.put(f"trials/{trial}/{path.name}", path.read_bytes())
+    if (folder / "result.json").exists():
+        bucket.delete(f"trials/{trial}/{CHECKPOINT}")
+
+
+# --- the driver --------------------------------------------------------------------------------------------------
+
+
+class Storage:
+    """A study's folder alone: every machine sees it, or there is but one."""
+
+    bucket: Bucket | None = None
+
+    def bring(self, trial: str) -> None:
+        """Have the files of a finished trial in the local folder."""
+
+    def check(self) -> None:
+        """Raise `InputError` if another driver has taken over."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        pass
+
+
+def opened(config: StorageConfig, folder: Path) -> Storage:
+    """The storage of a study; used as a context manager, it holds the lease and keeps the bucket up to date.
+
+    Raises:
+        InputError: boto3 is not installed.
+    """
+    if config.url is None:
+        return Storage()
+    try:
+        import boto3  # noqa: F401
+    except ImportError:
+        raise InputError("storage.url: needs boto3: pip install 'masked-study[s3]'") from None
+    return BucketStorage(Bucket(config.url, config.endpoint), folder)
+
+
+class BucketStorage(Storage):
+    """The folder and its copy in a bucket."""
+
+    def __init__(self, bucket: Bucket, folder: Path) -> None:
+        self.bucket: Bucket = bucket
+        self._folder = folder
+        self._up: dict[str, tuple[int, int]] = {}
+        self._segments, self._sent = 0, 0
+        self._stop, self._lost, self._lock = threading.Event(), "", threading.Lock()
+        self._thread = threading.Thread(target=self._keep, name="storage", daemon=True)
+
+    def __enter__(self) -> Self:
+        try:
+            replace(self.bucket, attempts=2).probe()
+            self._tag = self._take_lease()
+            self._renewed = time.monotonic()
+            self._bring_all()
+        except StorageError as error:
+            raise InputError(f"{error}: storage.url and storage.endpoint say where, AWS's own settings who") from None
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if not self._lost:
+            self._end()
+        elif kind is None:
+            raise InputError(self._lost)
+
+    def _end(self) -> None:
+        try:
+            self._carry_all()
+            self.bucket.delete(_LEASE)
+        except StorageError as error:
+            raise InputError(f"{error}: everything is in {self._folder}; the same command carries it up") from None
+
+    def bring(self, trial: str) -> None:
+        folder = self._folder / "trials" / trial
+        if not (folder / "result.json").exists():
+            with self._lock:
+                bring_trial(self.bucket, trial, folder)
+                self._up |= {f"trials/{trial}/{path.name}": _state(path) for path in folder.iterdir()}
+
+    def check(self) -> None:
+        if self._lost:
+            raise InputError(self._lost)
+
+    # --- the lease
+
+    def _take_lease(self) -> str:
+        """Take it, if need be after waiting whether its holder renews it."""
+        while True:
+            try:
+                return self.bucket.put(_LEASE, _holder(), IfNoneMatch="*")
+            except TakenError:
+                pass
+            try:
+                tag, age = self.bucket.age(_LEASE)
+                holder = json.loads(self.bucket.get(_LEASE))
+                if age > LEASE_SECONDS or _is_dead(holder):
+                    return self.bucket.put(_LEASE, _holder(), IfMatch=tag)
+            except (KeyError, TakenError):
+                continue  # given back, or another was faster
+            until = time.monotonic() + LEASE_SECONDS - age + 1
+            while time.monotonic() < until:
+                time.sleep(1)
+                try:
+                    if self.bucket.age(_LEASE)[0] != tag:
+                        raise InputError(
+                            f"{self.bucket.url}: a driver on {holder['host']} (process {holder['pid']}) runs this "
+                            f"study: wait for it, or choose another storage.url"
+                        )
+                except KeyError:
+                    break
+
+    def _renew(self) -> None:
+        try:
+            self._tag = self.bucket.put(_LEASE, _holder(), IfMatch=self._tag)
+            self._renewed = time.monotonic()
+        except TakenError:
+            self._lost = f"{self.bucket.url}: another driver has taken over: this one ends; the same command goes on"
+
+    # --- up
+
+    def _keep(self) -> None:
+        """Until the study ends: renew the lease, carry what is new. Without an answer it tries again."""
+        while not self._stop.wait(INTERVAL) and not self._lost:
+            try:
+                if time.monotonic() - self._renewed > LEASE_SECONDS / 6:
+                    self._renew()
+                with self._lock:
+                    self._carry_all()
+            except OSError:
+                if time.monotonic() - self._renewed > LEASE_SECONDS:
+                    self._lost = (
+                        f"{self.bucket.url}: has not answered for {LEASE_SECONDS:.0f} s: the same command goes on"
+                    )
+
+    def _carry_all(self) -> None:
+        """Files first, then the records that were there before: a record never comes before what it speaks of."""
+        records = self._folder / _RECORDS
+        end = records.stat().st_size if records.exists() else 0
+        here = {}
+        for path in self._folder.rglob("*"):
+            name = path.relative_to(self._folder).as_posix()
+            if "/." not in f"/{name}" and path.name not in (CHECKPOINT, _RECORDS) and path.is_file():
+                try:
+                    here[name] = _state(path)
+                    if self._up.get(name) != here[name]:
+                        self.bucket.put(name, path.read_bytes())
+                except FileNotFoundError:
+                    here.pop(name, None)  # replaced or removed meanwhile: the next look sees it
+        for name in self._up.keys() - here.keys():
+            parent = PurePosixPath(name).parent
+            trial = parent.parent.name == "trials" and not (self._folder / parent).exists()
+            self.bucket.delete(*(self.bucket.listing(f"{parent}/") if trial else [name]))
+        self._up = here
+        self._carry_records(records, end)
+
+    def _carry_records(self, records: Path, end: int) -> None:
+        if end <= self._sent:
+            return
+        with records.open("rb") as file:
+            file.seek(self._sent)
+            whole, newline, _ = file.read(end - self._sent).rpartition(b"\n")
+        if newline:
+            try:
+                self.bucket.put(f"{_SEGMENTS}{self._segments:08}.jsonl", whole + newline, IfNoneMatch="*")
+            except TakenError:
+                self._lost = f"{self.bucket.url}: another driver has written records: this one ends"
+                return
+            self._segments += 1
+            self._sent += len(whole) + 1
+
+    # --- down
+
+    def _bring_all(self) -> None:
+        """Have everything that is in the bucket in the local folder."""
+        there = self.bucket.listing()
+        self._bring_records(sorted(name for name in there if name.startswith(_SEGMENTS)))
+        for name, stored in there.items():
+            pure = PurePosixPath(name)
+            ours = not name.startswith((_LEASE, _SEGMENTS)) and "/." not in f"/{name}" and not pure.is_absolute()
+            if not ours or pure.name == CHECKPOINT:
+                continue
+            path = self._folder / pure
+            if not path.exists() or (_differs(path, stored) and path.stat().st_mtime < stored.modified):
+                (write_private if pure.suffix == ".safetensors" else write_whole)(path, self.bucket.get(name))
+            if not _differs(path, stored):
+                self._up[name] = _state(path)
+
+    def _bring_records(self, segments: list[str]) -> None:
+        path = self._folder / _RECORDS
+        theirs = b"".join(self.bucket.get(name) for name in segments)
+        ours = path.read_bytes() if path.exists() else b""
+        ours = ours[: ours.rfind(b"\n") + 1]
+        if not (theirs.startswith(ours) or ours.startswith(theirs)):
+            raise InputError(
+                f"{self._folder}: holds other records than {self.bucket.url}: move the folder away, or choose another "
+                f"storage.url"
+            )
+        if len(theirs) > len(ours):
+            write_whole(path, theirs)
+        self._segments, self._sent = len(segments), len(theirs)
+
+
+def _holder() -> bytes:
+    return json.dumps({"host": HOST, "pid": os.getpid(), "token": secrets.token_hex(8)}).encode()
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:
+    """Whether it was a process of this machine that is gone."""
+    if holder.get("host") != HOST:
+        return False
+    try:
+        os.kill(int(holder["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return int(holder["pid"]) == os.getpid()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def _differs(path: Path, stored: Stored) -> bool:
+    """By size and, as far as a tag is one, by MD5."""
+    if path.stat().st_size != stored.size:
+        return True
+    tag = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    return len(stored.etag) == 32 and stored.etag != tag

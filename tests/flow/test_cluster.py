@@ -1,0 +1,78 @@
+"""A study on several nodes that share no folder, while nodes die: real Ray nodes, a real S3 server, one machine."""
+
+import json
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from study.cluster import ENVIRONMENT
+from study.records import read_records
+from study.storage import Bucket
+from tests.conftest import run_study
+from tests.kill import timeless
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """A head without CPUs and two nodes, each with one CPU and one logical GPU."""
+    from ray.cluster_utils import Cluster
+
+    for key, value in (ENVIRONMENT | {"RAY_AUTH_MODE": "disabled"}).items():
+        monkeypatch.setenv(key, value)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, num_gpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+def command(toml, out, cluster, *settings):
+    return [
+        sys.executable, "-m", "study.cli", "run", str(toml), "--out", str(out), "--address", cluster.address,
+        *(word for setting in settings for word in ("--set", setting)),
+    ]  # fmt: skip
+
+
+def wait_for(process, condition):
+    until = time.monotonic() + 300
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def lose(cluster, node):
+    """As a spot machine vanishes; another takes its place."""
+    cluster.remove_node(node, allow_graceful=False)
+    cluster.add_node(num_cpus=1, num_gpus=1)
+
+
+def test_nodes_die_and_nothing_is_lost(nodes, s3, finished, tiny_toml, tmp_path):
+    out, bucket = tmp_path / "out", Bucket("s3://lab/cluster", s3)
+    settings = f"storage.url={bucket.url}", f"storage.endpoint={s3}", "resources.gpu=0.5"
+    run = command(tiny_toml, out, nodes, *settings)
+    study = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first, second = nodes.list_all_nodes()[1:]
+    wait_for(study, lambda: any(name.endswith("checkpoint.safetensors") for name in bucket.listing("trials/")))
+    lose(nodes, first)
+    wait_for(study, lambda: sum(r.kind == "classification" for r in read_records(out)) >= 3)
+    lose(nodes, second)
+    told = study.communicate(timeout=600)[1]
+    assert study.returncode == 0, told
+    records = read_records(out)
+    assert len({r.key for r in records}) == len(records)
+    assert timeless(out) == timeless(finished)  # none lost, and every number as on one machine
+
+    names = bucket.listing()
+    assert not [name for name in names if name.endswith("checkpoint.safetensors") or name == "lease.json"]
+    head = tmp_path / "new head"
+    again = run_study("run", tiny_toml, "--out", head, *(w for s in settings for w in ("--set", s)), "--json")
+    events = [json.loads(line) for line in again.stdout.splitlines()]
+    work = {event["phase"]: event["total"] for event in events if event.get("done") == 0}
+    assert work == dict.fromkeys(("trials", "pairs", "classification", "attacks"), 0) | {"report": 2}
+    assert timeless(head) == timeless(finished)
+    for decoder in head.rglob("decoder.safetensors"):
+        assert stat.S_IMODE(decoder.stat().st_mode) == 0o600
