@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test test-all lint docs bench clean
+.PHONY: help demo test test-all test-cluster lint docs bench clean
 help:
 	@echo "make demo      run a small study, minutes, no network; ends with its tables and report"
 	@echo "make test      the tests, under ten minutes on two cores"
 	@echo "make test-all  the slow ones too (real data from STUDY_DATA_DIR)"
+	@echo "make test-cluster  ray up on hosts made of namespaces, one lost (root, sshd, rsync; STUDY=quick)"
 	@echo "make lint      formatting, types, law of imports"
 	@echo "make docs      docs/cli.md again, from the command's own help"
 	@echo "make bench     timings against named baselines, into results/benchmarks"
@@ -28,6 +29,9 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -m 'slow or not slow'
+
+test-cluster: $(READY)
+	$(BIN)/python -m pytest -m slow -s tests/flow/test_hosts.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -162,7 +162,10 @@ def _run(options: argparse.Namespace) -> None:
         print(json.dumps({"report": str(out / "report.html"), "summary": str(out / "summary.json")}))
     elif not options.quiet:
         settings = [s for s in options.set if not s.startswith("draws=")] + [f"draws={2 * config.draws}"]
-        again = ["study", "run", options.study, "--out", str(out), *(a for s in settings for a in ("--set", s))]
+        again = ["study", "run", options.study, "--out", str(out)]
+        again += ["--data-dir", str(options.data_dir)] if options.data_dir != Path("data") else []
+        again += ["--address", options.address] if options.address else []
+        again += [word for setting in settings for word in ("--set", setting)]
         print_end(out, shlex.join(again))
 
 

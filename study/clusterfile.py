@@ -86,6 +86,8 @@ def check_cluster_file(path: Path, resources: ResourcesConfig, storage: StorageC
 
 def _accepted_by_ray(config: dict[str, Any], resources: ResourcesConfig, storage: StorageConfig) -> Iterator[str]:
     yield from (f"{key}: {instead}" for key, instead in DROPPED.items() if key in config)
+    if "--autoscaling-config" not in _commands(config, "head_start_ray_commands"):
+        yield "head_start_ray_commands: without --autoscaling-config=~/ray_bootstrap_config.yaml no worker ever starts"
     yield from _missing_files(config)
     yield from _images(config)
     if _section(config, "provider").get("type") == "aws":
@@ -186,14 +188,14 @@ def _shares(config: dict[str, Any], resources: ResourcesConfig) -> Iterator[str]
         )
 
 
-def _commands(config: dict[str, Any]) -> str:
-    """Every command of the file in one text."""
+def _commands(config: dict[str, Any], name: str = "commands") -> str:
+    """Every command of the file in one text, or those under keys that end so."""
     nodes = [node for node in _section(config, "available_node_types").values() if isinstance(node, dict)]
     return "\n".join(
         str(command)
         for table in [config, *nodes]
         for key, value in table.items()
-        if key.endswith("commands") and value
+        if key.endswith(name) and value
         for command in value
     )
 

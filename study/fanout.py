@@ -218,11 +218,10 @@ class FanOut:
 
 def _as_done(calls: Iterable[Callable[[], Any]]) -> Iterator[Any]:
     """Start calls in their order, a bounded number ahead; yield results as they come."""
-    limit = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
     pending: list[Any] = []
     for call in calls:
         pending.append(call())
-        if len(pending) >= limit:
+        while len(pending) >= AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1))):  # a cluster may grow
             done, pending = ray.wait(pending)
             yield from ray.get(done)
     while pending:

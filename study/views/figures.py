@@ -87,7 +87,7 @@ def learning_curves(folder: Path, histories: dict[str, list[dict[str, float]]]) 
         for trial, history in histories.items():
             axis.plot([m["epoch"] for m in history], [m[key] for m in history], label=trial.rsplit("-", 1)[0])
         axis.set(title=title, xlabel="epoch", ylabel=unit, yscale=scale)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if len(histories) <= NAMED_LINES:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     numbers = pd.concat([pd.DataFrame(history).assign(trial=trial) for trial, history in histories.items()])
@@ -222,7 +222,7 @@ def classifier_curves(folder: Path, records: list[Record]) -> list[Shown]:
         for part in ("train", "validation"):
             axis.plot(mean.index, mean[f"{part}_{measure}"], label=part)
         axis.set(xlabel="epoch", ylabel="accuracy" if measure == "accuracy" else "cross-entropy, nats")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes[0].legend()
     save(folder, "classifier", figure, numbers, vector=True)
     caption = (

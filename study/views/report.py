@@ -116,11 +116,12 @@ def _plain_words(summary: Summary) -> list[str]:
     complete = [t for t in summary["trials"] if t["status"] == "complete"]
     points = dict.fromkeys(t["latent"] for t in tables.in_order(complete))
     batch_sizes = ", ".join(str(size) for size in sorted({t["batch_size"] for t in complete}))
+    several = "s" if len(points) > 1 else ""
     words = [
         f"What was studied. {len(complete)} adversarial autoencoders were trained without labels, on {len(points)} "
-        f"latent configurations (Gaussian + categorical dimensions {'; '.join(points)}; batch size {batch_sizes}). "
-        f"Their encoders masked other images, that is, turned each into a vector; classifiers learned from these "
-        f"masked forms alone."
+        f"latent configuration{several} (Gaussian + categorical dimensions {'; '.join(points)}; batch size "
+        f"{batch_sizes}). Their encoders masked other images, that is, turned each into a vector; classifiers learned "
+        f"from these masked forms alone."
     ]
     if failed := len(summary["trials"]) - len(complete):
         words.append(f"{failed} autoencoders failed; see the table of autoencoders.")

@@ -70,6 +70,7 @@ def node(config):
         (lambda c: c["docker"].update(image="rayproject/ray:2.60.0-py310-gpu"), "Python 3.10 is older"),
         (lambda c: c["provider"].pop("cache_stopped_nodes"), "cache_stopped_nodes: must be false"),
         (lambda c: node(c).pop("IamInstanceProfile"), "spot.node_config.IamInstanceProfile: is missing"),
+        (lambda c: c["head_start_ray_commands"].pop(), "without --autoscaling-config"),
         (lambda c: c["setup_commands"].append("pip install ray-nightly.whl"), "a nightly Ray cannot be repeated"),
     ],
 )
