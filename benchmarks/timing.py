@@ -81,8 +81,8 @@ def product_flops() -> float:
     return max(rates([Contender("product", lambda: 2 * len(a @ a) ** 3)])["product"])
 
 
-def write_page(name: str, sections: list[str]) -> Path:
-    """Keep sections as `results/benchmarks/<name>_<hardware>_<date>.md`."""
+def write_page(name: str, sections: list[str], command: str = "") -> Path:
+    """Keep sections, and the command that makes them again, as `results/benchmarks/<name>_<hardware>_<date>.md`."""
     now = datetime.now(UTC)
     hardware = torch.cuda.get_device_name().replace(" ", "-") if torch.cuda.is_available() else f"cpu{os.cpu_count()}"
     packages = ", ".join(f"{k} {v}" for k, v in versions().items())
@@ -91,7 +91,7 @@ def write_page(name: str, sections: list[str]) -> Path:
         "",
         f"Machine: {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads.",
         f"Commit {commit()}; {packages}.",
-        f"Made by `python -m benchmarks.{name}`.",
+        f"Made by `{command or f'python -m benchmarks.{name}'}`.",
         "",
     ]
     path = FOLDER / f"{name}_{hardware}_{now:%Y-%m-%d}.md"

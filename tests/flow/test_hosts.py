@@ -1,6 +1,7 @@
 """`ray up` on hosts of their own, a study on them while one loses power, `ray down`: `make test-cluster`."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.timing import write_page
 from study.cli import main
 from study.records import read_records
 from tests.conftest import TINY, run_study
@@ -49,12 +51,13 @@ def cluster_file(hosts, folder):
 
 class Clock:
     def __init__(self):
-        self._begin = time.monotonic()
+        self.told, self._begin = [], time.monotonic()
 
     def tell(self, what):
         now = time.monotonic()
-        print(f"{what}: {now - self._begin:.0f} s", flush=True)
+        self.told.append(f"{what}: {now - self._begin:.0f} s")
         self._begin = now
+        print(self.told[-1], flush=True)
 
 
 def wait_for(condition, process, seconds=600):
@@ -124,3 +127,66 @@ def test_a_study_outlives_a_host(hosts, tmp_path, monkeypatch, capsys):
     run_study("run", name, "--out", tmp_path / "straight", "--quiet")
     assert timeless(out) == timeless(tmp_path / "straight")
     assert main(["compare", str(out), str(tmp_path / "straight"), "--exact"]) == 0
+    if os.environ.get("KEEP_TIMES"):
+        clock.told.append(f"{len(timeless(out))} records, equal to those of one machine")
+        lines = [
+            f"`KEEP_TIMES=1 STUDY={name} make test-cluster`; clusters/onprem.yaml on Linux namespaces, one host lost.\n"
+        ]
+        write_page("cluster", ["\n".join([*lines, *(f"- {line}" for line in clock.told), ""])])
+
+
+#: Ray's own provider of nodes that are processes of one machine.
+GROWING = {
+    "cluster_name": "growing",
+    "max_workers": 2,
+    "idle_timeout_minutes": 0.2,
+    "upscaling_speed": 10,
+    "provider": {
+        "type": "fake_multinode",
+        "use_node_id_as_ip": True,
+        "disable_node_updaters": True,
+        "disable_launch_config_check": True,
+    },
+    "auth": {},
+    "file_mounts": {},
+    "cluster_synced_files": [],
+    **{f"{part}_commands": [] for part in ("initialization", "setup", "head_setup", "worker_setup")},
+    **{f"{part}_start_ray_commands": [] for part in ("head", "worker")},
+    "head_node_type": "ray.head.default",
+    "available_node_types": {
+        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        "worker": {"resources": {"CPU": 1, "GPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_workers_come_when_there_is_work_and_leave_after_it(tmp_path):
+    if reason := missing():
+        (pytest.fail if os.environ.get("REQUIRE_CLUSTER") else pytest.skip)(reason)
+    (tmp_path / "growing.yaml").write_text(yaml.safe_dump(GROWING))
+    (tmp_path / "tiny.toml").write_text(TINY.replace("instances = 2", "instances = 3"))
+    with Hosts(tmp_path, 1) as hosts:
+
+        def words(command):
+            settings = "RAY_AUTH_MODE=disabled RAY_FAKE_CLUSTER=1 RAY_enable_autoscaler_v2=0"
+            return hosts.ssh(1, f"cd {ROOT} && {settings} {ENVIRONMENT}/bin/{command}")
+
+        def workers():
+            told = subprocess.run(words("ray status"), capture_output=True, text=True).stdout
+            return sum(map(int, re.findall(r"^ (\d+) worker$", told, re.MULTILINE)))  # active or idle
+
+        start = f"ray start --head --num-cpus=0 --autoscaling-config={tmp_path}/growing.yaml"
+        subprocess.run(words(start), check=True, capture_output=True)
+        run = f"study run {tmp_path}/tiny.toml --address auto --out {tmp_path}/out --set resources.gpu=1 --quiet"
+        assert workers() == 0
+        study = subprocess.Popen(words(run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: workers() == 2, study)
+        told = study.communicate(timeout=700)
+        assert study.returncode == 0, told
+        until = time.monotonic() + 120
+        while workers():
+            assert time.monotonic() < until
+            time.sleep(1)
+    assert {r.what["status"] for r in read_records(tmp_path / "out") if r.kind == "trial"} == {"complete"}
