@@ -120,19 +120,16 @@ def test_a_study_outlives_a_host(hosts, tmp_path, monkeypatch, capsys):
         clock.tell("down")
         wait_until_gone(hosts, (HEAD, WORKERS[1]), "raylet|gcs_server|study run")
         clock.tell("down, until the last node was gone")
-        hosts.run(
-            WORKERS[1], "~/study-env/bin/ray stop"
-        )  # as docs/cluster.md says: else a log reader stays for minutes
+        hosts.run(WORKERS[1], "~/study-env/bin/ray stop")  # see docs/cluster.md: a log reader is left
         wait_until_gone(hosts, (HEAD, WORKERS[1]), "ray/|ray::|study run")
     run_study("run", name, "--out", tmp_path / "straight", "--quiet")
     assert timeless(out) == timeless(tmp_path / "straight")
     assert main(["compare", str(out), str(tmp_path / "straight"), "--exact"]) == 0
     if os.environ.get("KEEP_TIMES"):
         clock.told.append(f"{len(timeless(out))} records, equal to those of one machine")
-        lines = [
-            f"`KEEP_TIMES=1 STUDY={name} make test-cluster`; clusters/onprem.yaml on Linux namespaces, one host lost.\n"
-        ]
-        write_page("cluster", ["\n".join([*lines, *(f"- {line}" for line in clock.told), ""])])
+        head = "`clusters/onprem.yaml` on four hosts made of namespaces on one machine, one of them lost.\n"
+        page = "\n".join([head, *(f"- {line}" for line in clock.told), ""])
+        write_page("cluster", [page], f"KEEP_TIMES=1 STUDY={Path(name).stem} make test-cluster")
 
 
 #: Ray's own provider of nodes that are processes of one machine.
