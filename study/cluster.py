@@ -41,7 +41,7 @@ def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]
 
     try:
         ray.init(
-            address=address,
+            address=address or "local",  # None would join whatever Ray runs here
             include_dashboard=False if address is None else None,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.importance import get_param_importances
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -202,6 +203,12 @@ class Mirrors:
 
     def add(self, records: Iterable[Record]) -> None:
         """Bring every copy up to date; a trial that is there is not added again."""
+        try:
+            self._add(list(records))
+        except (StorageInternalError, sqlite3.Error) as error:
+            raise OSError(f"Optuna's copy: {' '.join(str(error).split())[:200]}") from None
+
+    def _add(self, records: list[Record]) -> None:
         for study, have in zip(self._studies, self._have, strict=True):
             for record in records:
                 if record.trial not in have:

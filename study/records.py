@@ -13,7 +13,8 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -52,6 +53,15 @@ class Record:
     seed: int = 0
     seconds: float = 0.0
     host: str = HOST
+
+
+@contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """Tell a disk that is full, or away, in one line; `InputError`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error}): make room; the same command goes on") from None
 
 
 class RecordFile:

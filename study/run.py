@@ -23,7 +23,7 @@ from study.evaluate import ClassificationJob, Pictures, ReconstructionJob, Sourc
 from study.front import finalists
 from study.manifest import write_manifest
 from study.opening import Data, check_folder, given_specs, load_data, open_folder, read_part
-from study.records import Record, RecordFile, file_name, write_arrays, write_whole
+from study.records import Record, RecordFile, file_name, room_in, write_arrays, write_whole
 from study.search_config import configured
 from study.seeds import derive, identity
 from study.storage import Storage, opened
@@ -52,7 +52,7 @@ def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, pro
         objectives.check(config)
     from study.cluster import check_nodes, connected  # Ray takes seconds to import: bad input is told before
 
-    with opened(config.storage, out) as storage:
+    with room_in(out), opened(config.storage, out) as storage:
         check_folder(out, config)  # again: an earlier driver's may have come
         with connected(address, config.resources):
             open_folder(out, config)

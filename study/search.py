@@ -20,7 +20,7 @@ from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialSchedule
 from ray.tune.search import Searcher
 
 from aae.networks import Autoencoder
-from study.config import InputError, ResourcesConfig, StudyConfig
+from study.config import ResourcesConfig, StudyConfig
 from study.objectives import OBJECTIVES, Bench, Trained, directions, measure
 from study.proposals import Mirrors, Proposals
 from study.records import Record, RecordFile, write_whole
@@ -153,16 +153,17 @@ def _fit(
             name="trials",
             storage_path=str(scratch),
             callbacks=[listener],
+            stop=_UnlessTrouble(listener),
             failure_config=tune.FailureConfig(max_failures=resources.retries),
             verbose=0,
         ),
     )  # fmt: skip
     try:
         tuner.fit()
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error}): make room; the same command goes on") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if listener.trouble:
+        raise listener.trouble
 
 
 def _train(config: dict[str, Any], bench: Bench, bucket: Bucket | None) -> None:
@@ -189,8 +190,8 @@ def _train(config: dict[str, Any], bench: Bench, bucket: Bucket | None) -> None:
                     sign = -1 if OBJECTIVES[judged_by].direction == "maximize" else 1
                     judged = {"judged": sign * metrics[f"objective.{judged_by}"]}
                 tune.report(metrics | judged)
-    except OSError:
-        raise  # a disk that is full or away: not the trial's fault
+    except OSError as error:  # a disk that is full, or away: not the trial's fault
+        tune.report({"away": str(error)} | (judged and {"judged": WORST}))
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         tune.report({"failed": reason} | (judged and {"judged": WORST}))
@@ -206,8 +207,12 @@ def _device(share: float) -> str:
 
 
 class _Listener(tune.Callback):
+    """Hands on what happens to trials. After trouble nothing more is handed on: the trials begin again another time."""
+
     def __init__(self, on_epoch: OnEpoch, on_end: OnEnd) -> None:
         self._on_epoch, self._on_end = on_epoch, on_end
+        self.trouble: Exception | None = None
+        """What ends the study. Tune takes what a callback raises for a failure of the trial, and goes on."""
         self._last: dict[str, dict[str, float]] = {}
         self._failed: dict[str, str] = {}
 
@@ -219,9 +224,12 @@ class _Listener(tune.Callback):
         if "failed" in result:
             self._failed[spec.id] = result["failed"]
             return
+        if "away" in result:
+            self.trouble = self.trouble or OSError(result["away"])
+            return
         numbers = {k: v for k, v in result.items() if isinstance(v, int | float) and not isinstance(v, bool)}
         self._last[spec.id] = numbers
-        self._on_epoch(spec, numbers)
+        self._hand_on(self._on_epoch, spec, numbers)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         spec = TrialSpec.from_plain(trial.config["spec"])
@@ -229,17 +237,38 @@ class _Listener(tune.Callback):
         reason = self._failed.pop(spec.id, "")
         whole = metrics.get("epoch") == spec.config.training.epochs
         status = "failed" if reason or not metrics else "complete" if whole else "stopped"
-        self._on_end(Ended(spec, status, reason or ("" if metrics else "ended without a result"), metrics))
+        ended = Ended(spec, status, reason or ("" if metrics else "ended without a result"), metrics)
+        self._hand_on(self._on_end, ended)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         if trial.num_failures <= trial.max_failures:
             return  # Tune begins it again
         spec = TrialSpec.from_plain(trial.config["spec"])
         error = trial.get_error() if hasattr(trial, "get_error") else None
-        if isinstance(error, OSError):
-            raise error  # see _train
         reason = str(error).strip().splitlines()[-1] if error else "failed"
-        self._on_end(Ended(spec, "failed", reason, self._last.pop(spec.id, {})))
+        self._hand_on(self._on_end, Ended(spec, "failed", reason, self._last.pop(spec.id, {})))
+
+    def _hand_on(self, to: Callable[..., None], *what: Any) -> None:
+        if not self.trouble:
+            try:
+                to(*what)
+            except Exception as error:
+                self.trouble = error
+
+
+class _UnlessTrouble(tune.Stopper):
+    def __init__(self, listener: _Listener) -> None:
+        self._listener = listener
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        """Every trial at once."""
+        return self._listener.trouble is not None
 
 
 # --- the search --------------------------------------------------------------------------------------------------

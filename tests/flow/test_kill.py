@@ -1,9 +1,14 @@
 """SIGKILL and the same command again; `tests/kill.py` does it for any study."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from tests.flow.test_search import SEARCH
-from tests.kill import PHASES, main
+from tests.hosts import missing
+from tests.kill import PHASES, main, timeless
 
 #: The same without a search: enough to be killed in every phase, and no more.
 SMALL = "instances = 2\n" + SEARCH.partition("[search]")[0]
@@ -17,3 +22,35 @@ def test_killed_in_every_phase(text, tmp_path, capsys):
     main([str(tmp_path / "small.toml"), "--kills", str(20 if text == SEARCH else 6), "--out", str(tmp_path / "out")])
     told = capsys.readouterr().out
     assert all(f": {phase}, " in told for phase in PHASES), told
+
+
+#: Runs a study in a file system of its own that is full at first, and grows; prints each exit status.
+FULL = """
+set -e
+mkdir -p {room}
+mount -t tmpfs -o size=64k tmpfs {room}
+for size in {sizes}; do
+  mount -o remount,size=$size {room}
+  {python} -m study.cli run {toml} --out {room}/study --quiet && status=0 || status=$?
+  echo "at $size: $status"
+done
+cp -r {room}/study {kept}
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_loses_nothing(finished, tiny_toml, tmp_path):
+    if reason := missing():
+        (pytest.fail if os.environ.get("REQUIRE_CLUSTER") else pytest.skip)(reason)
+    sizes = ("400k", "1500k", "400m")
+    script = FULL.format(
+        room=tmp_path / "room", kept=tmp_path / "kept", sizes=" ".join(sizes), python=sys.executable, toml=tiny_toml
+    )
+    done = subprocess.run(["unshare", "--mount", "bash", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [*(f"at {size}: 2" for size in sizes[:-1]), f"at {sizes[-1]}: 0"], done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("study: ")]
+    assert len(told) == len(sizes) - 1
+    assert all("cannot be written" in line and "No space left on device" in line for line in told)
+    assert "Traceback" not in done.stderr
+    assert timeless(tmp_path / "kept") == timeless(finished)
