@@ -60,6 +60,8 @@ def room_in(folder: Path) -> Iterator[None]:
     """Tell a disk that is full, or away, in one line; `InputError`."""
     try:
         yield
+    except ConnectionError:
+        raise  # of a pipe or of Ray
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error}): make room; the same command goes on") from None
 
