@@ -32,6 +32,8 @@ def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]
     """
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+    for key in ("RAY_TASK_MAX_RETRIES", "RAY_task_oom_retries"):  # out of memory, Ray else tries for ever
+        os.environ[key] = str(resources.retries)
     if address is None:
         # One machine, loopback only: nobody to keep out, and no token file left behind.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")

@@ -9,6 +9,7 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
+from ray.exceptions import RayError, RayTaskError
 from threadpoolctl import threadpool_limits
 from torch import nn
 
@@ -17,7 +18,7 @@ from aae.masking import mask
 from attacks import AttacksConfig
 from classifiers import ClassifiersConfig
 from study.attack import AttackJob, Scene, attack, fit_recogniser
-from study.config import Control
+from study.config import Control, InputError
 from study.controls import fit_control
 from study.datasets import AttackParts, ImageSet, Labels, Split, split
 from study.defences import defend
@@ -223,7 +224,21 @@ def _as_done(calls: Iterable[Callable[[], Any]]) -> Iterator[Any]:
         pending.append(call())
         while len(pending) >= AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1))):  # a cluster may grow
             done, pending = ray.wait(pending)
-            yield from ray.get(done)
+            yield from _results(done)
     while pending:
         done, pending = ray.wait(pending)
-        yield from ray.get(done)
+        yield from _results(done)
+
+
+def _results(done: list[Any]) -> list[Any]:
+    """What tasks returned; `InputError` where one was lost for good: out of memory, or with its machine."""
+    try:
+        return list(ray.get(done))
+    except RayTaskError:
+        raise  # what the task itself raised
+    except RayError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"a task was lost ({type(error).__name__}: {reason}): give it more memory or resources.retries; the same "
+            f"command goes on"
+        ) from None

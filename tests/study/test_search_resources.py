@@ -1,5 +1,7 @@
 """Shares of a GPU, on a logical one: Ray counts it, and nothing here computes on it."""
 
+import os
+
 import pytest
 
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig
@@ -51,6 +53,24 @@ def test_every_machine_must_reach_what_the_driver_writes(one_logical_gpu, tmp_pa
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match=r"s3://lab/x: machine [\d.]+ does not reach it \(StorageError"):
         check_nodes(tmp_path, Bucket("s3://lab/x", "http://127.0.0.1:9", attempts=1))
+
+
+def test_a_task_that_is_lost_for_good_is_told(one_logical_gpu):
+    from study.config import InputError
+    from study.fanout import _as_done
+
+    @one_logical_gpu.remote(max_retries=0)
+    def lost():
+        os._exit(1)
+
+    @one_logical_gpu.remote
+    def wrong():
+        raise ZeroDivisionError
+
+    with pytest.raises(InputError, match=r"a task was lost \(WorkerCrashedError"):
+        list(_as_done([lost.remote]))
+    with pytest.raises(ZeroDivisionError):
+        list(_as_done([wrong.remote]))
 
 
 def test_memory_is_capped_in_proportion(monkeypatch):
