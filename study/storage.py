@@ -62,7 +62,7 @@ class Bucket:
     url: str
     endpoint: str | None = None
     attempts: int = 12
-    """Twelve bridge a minute without an answer."""
+    """How often a call is tried, with pauses that grow."""
 
     def put(self, name: str, content: bytes, **condition: str) -> str:
         """Write an object; return its tag. `TakenError` where the condition (`IfNoneMatch`, `IfMatch`) fails."""

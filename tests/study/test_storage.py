@@ -160,6 +160,7 @@ class TestADriver:
             (here / "trials" / "t" / "started.json").unlink()
             (here / "trials" / "t").rmdir()
             wait_for(lambda: not up.bucket.listing("trials/"))
+        assert up.bucket.listing() == {}
 
     def test_names_that_leave_the_folder_stay_where_they_are(self, bucket, fast, tmp_path):
         here = tmp_path / "here"
