@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 Recipe = Literal["paper", "two_phase", "one_pass"]
 
-#: What a recipe decides unless its key is given: (adversarial_weight, schedule, normalise_latent, whiten).
-RECIPES: dict[str, tuple[float, str, bool, bool]] = {
-    "paper": (1.0, "constant", False, False),
-    "two_phase": (0.0001, "cosine", True, True),
-    "one_pass": (0.0001, "cosine", True, True),
+_OURS = {"adversarial_weight": 0.0001, "schedule": "cosine", "whiten": True, "normalise_latent": True}
+
+#: What a recipe decides unless the key is given: three of the training, the last of the network.
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {"adversarial_weight": 1.0, "schedule": "constant", "whiten": False, "normalise_latent": False},
+    "two_phase": _OURS,
+    "one_pass": _OURS,
 }
 
 
@@ -137,9 +139,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require(self.recipe in RECIPES, "recipe", self.recipe, "one of " + ", ".join(RECIPES))
-        weight, schedule, _, whiten = RECIPES[self.recipe]
-        for key, value in (("adversarial_weight", weight), ("schedule", schedule), ("whiten", whiten)):
-            if getattr(self, key) is None:
+        for key, value in RECIPES[self.recipe].items():
+            if getattr(self, key, value) is None:
                 object.__setattr__(self, key, value)
         require(1 <= self.epochs <= 100_000, "epochs", self.epochs, "from 1 to 100000")
         require(2 <= self.batch_size <= 65_536, "batch_size", self.batch_size, "from 2 to 65536")
@@ -166,7 +167,7 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         if self.network.normalise_latent is None:
-            normalise = RECIPES[self.training.recipe][2]
+            normalise = RECIPES[self.training.recipe]["normalise_latent"]
             object.__setattr__(self, "network", replace(self.network, normalise_latent=normalise))
 
 

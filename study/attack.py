@@ -112,15 +112,19 @@ def attack_jobs(config: StudyConfig, sources: list[Source], datasets: dict[str, 
 
 def _own(source: Source, sources: list[Source]) -> Source | None:
     others = [s for s in sources if s.trial != source.trial]
-    alike = [s for s in others if (s.gaussian, s.categorical) == (source.gaussian, source.categorical)]
+    alike = [s for s in others if _sizes(s) == _sizes(source)]
     return next(iter(alike), None) or max(others, key=lambda s: s.gaussian + s.categorical, default=None)
+
+
+def _sizes(source: Source) -> tuple[int, int, str]:
+    return source.gaussian, source.categorical, source.variant
 
 
 def _asked(config: StudyConfig, own: Source | None, source: Source, pool: int) -> Iterator[tuple[str, int, int, str]]:
     settings = config.attacks
     for name in YARDSTICKS:
         yield name, 0, 0, "masked"
-    if own and (own.gaussian, own.categorical) == (source.gaussian, source.categorical):
+    if own and _sizes(own) == _sizes(source):
         yield "other_decoder", 0, 0, "masked"
     if "transport" in settings.names:
         yield "known_plaintexts", 0, 0, "masked"

@@ -20,7 +20,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig, require
+from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, Recipe, TrainingConfig, require
 from attacks.config import AttacksConfig
 from classifiers.config import ClassifiersConfig
 from study.search_config import SearchConfig
@@ -45,6 +45,8 @@ class LatentPoint:
     """Numbers of a masked form for each number of an image, instead of `gaussian`: 0.125 of 32 x 32 x 3 are 384."""
     batch_size: int | None = None
     """Images a step; unset, `training.batch_size`."""
+    recipe: Recipe | None = None
+    """Another recipe than `training.recipe`, with all that it decides; unset, that one."""
     instances: int | None = None
     """Autoencoders trained for this configuration; unset, the study's `instances`."""
 
@@ -171,7 +173,7 @@ class StudyConfig:
     """Other vectors of the same length through the same classifiers, in `shared`: raw pixels, principal components,
     a Gaussian random projection, an untrained encoder."""
     estimators: tuple[int, ...] = ()
-    """Further numbers of trees and stumps to try on the first instance, in `paper`."""
+    """Further numbers of trees and stumps to try on the first autoencoder, in `paper`."""
     latents: tuple[LatentPoint, ...] = (LatentPoint(),)
     """The latent configurations."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -211,17 +213,24 @@ class StudyConfig:
         object.__setattr__(self, "latents", tuple(point.sized(self.network.pixels) for point in self.latents))
         names = [task.data for task in self.tasks]
         require(len(set(names)) == len(names), "tasks", names, "different data sets")
-        points = [(p.gaussian, p.categorical, p.batch_size or self.training.batch_size) for p in self.latents]
-        require(len(set(points)) == len(points), "latents", points, "different latent configurations")
+        points = [self.autoencoder(point) for point in self.latents]
+        given = [{key: value for key, value in vars(p).items() if value is not None} for p in self.latents]
+        require(len(set(points)) == len(points), "latents", given, "different latent configurations")
         if self.search.trials:
             require(self.encoders.from_ is None, "encoders.from", self.encoders.from_, "unset where a search trains")
             self.search.check(self.autoencoder(self.latents[0]))
 
     def autoencoder(self, point: LatentPoint) -> AutoencoderConfig:
         """The complete configuration of the autoencoders of one point."""
-        training = dataclasses.replace(self.training, batch_size=point.batch_size or self.training.batch_size)
+        training, network = self.training, self.network
+        if point.recipe not in (None, training.recipe):
+            training = dataclasses.replace(
+                training, recipe=point.recipe, adversarial_weight=None, schedule=None, whiten=None
+            )
+            network = dataclasses.replace(network, normalise_latent=None)
+        training = dataclasses.replace(training, batch_size=point.batch_size or training.batch_size)
         latent = LatentConfig(gaussian=point.gaussian, categorical=point.categorical)
-        return AutoencoderConfig(latent=latent, network=self.network, training=training)
+        return AutoencoderConfig(latent=latent, network=network, training=training)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------

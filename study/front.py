@@ -71,7 +71,7 @@ def finalists(config: StudyConfig, records: Sequence[Record]) -> list[Record]:
 
     The study's own latent configurations are confirmed anyway and stand aside.
     """
-    own = [point_of(config.search.space, config.autoencoder(latent)) for latent in config.latents]
+    own = [point_of(config.search.space, config.autoencoder(p)) for p in config.latents if p.recipe is None]
     complete = [r for r in records if r.what["status"] == "complete" and r.detail["params"] not in own]
     if not complete:
         return []

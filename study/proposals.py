@@ -63,7 +63,7 @@ class Proposals:
         self.study = optuna.create_study(directions=list(self._directions.values()), sampler=self._samplers[0])
         for record in finished:
             self.study.add_trial(_frozen(search, record, _told(record.what["status"])))
-        first = [point_of(search.space, config.autoencoder(latent)) for latent in config.latents]
+        first = [point_of(search.space, config.autoencoder(p)) for p in config.latents if p.recipe is None]
         for point in [*started, *(point for point in first if point is not None)]:
             self.study.enqueue_trial(point, skip_if_exists=True)
 

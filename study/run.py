@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aae.config import AutoencoderConfig
+from aae.config import RECIPES, AutoencoderConfig
 from study import datasets, objectives
 from study.artifacts import artifact, keep_samples
 from study.attack import attack_jobs
@@ -198,11 +198,13 @@ def _trial_record(
 def source_of(spec: TrialSpec, config: StudyConfig) -> Source:
     """How records name this autoencoder."""
     own, usual = to_plain(spec.config), to_plain(config.autoencoder(config.latents[0]))
+    recipe = own["training"]["recipe"]
+    told = {"batch_size"} | (set(RECIPES[recipe]) if recipe != usual["training"]["recipe"] else set())
     other = [
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
         for room in ("network", "training")
         for key, value in own[room].items()
-        if value != usual[room][key] and key != "batch_size"
+        if value != usual[room][key] and key not in told
     ]
     return Source(
         trial=spec.id,
@@ -378,7 +380,7 @@ def _learners(config: StudyConfig, specs: list[TrialSpec]) -> Iterator[tuple[Sou
     names = config.classifiers.names
     for spec in specs:
         for protocol, name in itertools.product(config.protocols, names):
-            swept = spec.instance == 0 and protocol == "paper" and name in ("random_forest", "adaboost")
+            swept = spec == specs[0] and protocol == "paper" and name in ("random_forest", "adaboost")
             usual = getattr(getattr(config.classifiers, name, None), "estimators", 0)
             more = tuple(count for count in config.estimators if swept and count != usual)
             yield source_of(spec, config), "masked", protocol, name, more

@@ -78,14 +78,14 @@ LEARNING = {
 NAMED_LINES = 12
 
 
-def learning_curves(folder: Path, histories: dict[str, list[dict[str, float]]]) -> list[Shown]:
+def learning_curves(folder: Path, histories: dict[str, list[dict[str, float]]], names: dict[str, str]) -> list[Shown]:
     """Figs 5, 6 and 7: reconstruction, generating and discriminator losses by epoch, one line an autoencoder."""
     if not histories:
         return []
     figure, axes = plt.subplots(2, 2, figsize=(6.6, 5.2), layout="constrained")
     for axis, (key, (title, unit, scale)) in zip(axes.flat, LEARNING.items(), strict=True):
         for trial, history in histories.items():
-            axis.plot([m["epoch"] for m in history], [m[key] for m in history], label=trial.rsplit("-", 1)[0])
+            axis.plot([m["epoch"] for m in history], [m[key] for m in history], label=names[trial])
         axis.set(title=title, xlabel="epoch", ylabel=unit, yscale=scale)
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if len(histories) <= NAMED_LINES:

@@ -15,7 +15,6 @@ import pandas as pd
 from study.aggregate import METRICS, summarise
 from study.artifacts import artifact, read_arrays
 from study.config import InputError
-from study.paper import LATENT
 from study.records import Record, frame, read_records, write_whole
 from study.trial import encoder_parameters, read_result
 from study.unmasking import summarise_attacks
@@ -184,7 +183,9 @@ def _span(numbers: list[int]) -> str:
 
 
 def _beside_the_paper(summary: Summary) -> str:
-    cells = [r[m]["paper"] for r in summary["classification"] for m in METRICS if "paper" in r[m] and _is_papers(r)]
+    cells = [
+        r[m]["paper"] for r in summary["classification"] for m in METRICS if "paper" in r[m] and tables.is_papers(r)
+    ]
     judged = [cell["interval"] for cell in cells if cell["interval"] is not None]
     above, below = sum(low > 0 for low, _ in judged), sum(high < 0 for _, high in judged)
     if not cells:
@@ -194,10 +195,6 @@ def _beside_the_paper(summary: Summary) -> str:
         f"interval of the difference. It leaves out zero in {above + below}: ours is higher in {above}, lower in "
         f"{below}. These cells carry a star."
     )
-
-
-def _is_papers(row: dict[str, Any]) -> bool:
-    return (row["gaussian"], row["categorical"]) == LATENT
 
 
 def _missing(folder: Path, summary: Summary) -> list[str]:
@@ -271,7 +268,7 @@ def _estimators(summary: Summary) -> Section:
     return Section(
         "More estimators",
         ["The paper: no significant improvement when the number of estimators was increased."],
-        [("Accuracy by number of trees or stumps, first instance", tables.estimators(summary))],
+        [("Accuracy by number of trees or stumps, first autoencoder", tables.estimators(summary))],
     )
 
 
@@ -308,7 +305,8 @@ def _autoencoders(folder: Path, summary: Summary) -> Section:
     histories = {trial: result["history"] for trial, result in results.items()}
     sizes = {t["latent"]: encoder_parameters(results[t["trial"]]) for t in complete}
     counted = "; ".join(f"{point}: {number:,}" for point, number in sizes.items())
-    shown = figures.learning_curves(folder / "figures", histories)
+    names = {t["trial"]: f"{t['latent']}, instance {t['instance']}" for t in complete}
+    shown = figures.learning_curves(folder / "figures", histories, names)
     return Section(
         "The autoencoders",
         [

@@ -29,6 +29,11 @@ def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=_point)
 
 
+def is_papers(row: dict[str, Any]) -> bool:
+    """Whether it is of the paper's latent sizes, trained as the study trains by default."""
+    return (row["gaussian"], row["categorical"]) == paper.LATENT and not row["variant"]
+
+
 def mean_and_interval(cell: dict[str, Any] | None) -> str:
     """`0.852 ± 0.068 [0.81, 0.89]`: mean, sigma over draws, interval of the mean; what is not known is left away."""
     if cell is None:
@@ -60,7 +65,7 @@ def classification(summary: Summary, protocol: str, metric: str) -> pd.DataFrame
     """One row for data set, number of classes and classifier; one column for each latent configuration."""
     rows = [r for r in summary["classification"] if r["protocol"] == protocol and r["representation"] == "masked"]
     table = _table(in_order(rows), lambda row: (row["latent"], mean_and_interval(row[metric])))
-    beside = [r for r in rows if "paper" in r[metric] and (r["gaussian"], r["categorical"]) == paper.LATENT]
+    beside = [r for r in rows if "paper" in r[metric] and is_papers(r)]
     for title, read in _BESIDE.items():
         for row in beside:
             table.setdefault(_key(row), {})[title] = read(row[metric]["paper"])
@@ -94,7 +99,7 @@ def differences(summary: Summary, *, classifiers: bool) -> pd.DataFrame:
 
 
 def estimators(summary: Summary) -> pd.DataFrame:
-    """Accuracy by number of trees and stumps, the first instance of each latent configuration."""
+    """Accuracy by number of trees and stumps, of the autoencoders it was tried on."""
     swept = {(r["latent"], r["dataset"]) for r in summary["classification"] if "@" in r["classifier"]}
     table: dict[tuple[Any, ...], dict[str, str]] = {}
     for row in summary["classification"]:
@@ -117,7 +122,7 @@ def drops(summary: Summary, protocol: str) -> pd.DataFrame:
     rows = [r for r in summary["drops"] if r["protocol"] == protocol and r["classifier"] in NAMES]
     lines = []
     for row in sorted(rows, key=lambda r: (r["dataset"], _point(r), list(NAMES).index(r["classifier"]))):
-        given = row["paper"] if (row["gaussian"], row["categorical"]) == paper.LATENT else None
+        given = row["paper"] if is_papers(row) else None
         lines.append(
             {
                 "data": row["dataset"],
@@ -201,7 +206,7 @@ def reconstruction(summary: Summary) -> pd.DataFrame:
     rows = []
     for row in sorted(summary["reconstruction"], key=lambda r: (_point(r), r["images"], PAIRS.index(r["pair"]))):
         given = paper.EQUATIONS.get((row["images"], row["pair"]))
-        theirs = given and (row["gaussian"], row["categorical"]) == paper.LATENT
+        theirs = given and is_papers(row)
         rows.append(
             {
                 "latent": row["latent"],
@@ -246,7 +251,8 @@ def trials(summary: Summary) -> pd.DataFrame:
     """One row an autoencoder: reconstruction, and how far its latents are from their priors, on held-out images."""
     rows = []
     for trial in in_order(summary["trials"]):
-        row = {"autoencoder": trial["trial"], "status": trial["status"]}
+        variant = f" ({trial['variant']})" if trial["variant"] else ""
+        row = {"autoencoder": trial["trial"] + variant, "status": trial["status"]}
         rows.append(row | {name: read(trial) for name, read in _TRIAL.items() if trial["status"] == "complete"})
     return pd.DataFrame(rows).fillna("")
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aae.config import AutoencoderConfig, TrainingConfig
 from attacks import AttacksConfig
 from study.config import (
     InputError,
@@ -18,6 +19,8 @@ from study.config import (
     refused_changes,
     to_plain,
 )
+from study.run import source_of
+from study.trial import trial_specs
 
 
 def written(tmp_path, text):
@@ -131,6 +134,25 @@ def test_a_configuration_survives_json(seed, gaussian, categorical, batch):
 def test_the_length_of_a_masked_form_may_be_a_share_of_the_image(tmp_path):
     path = written(tmp_path, "[[latents]]\nratio = 0.03125\ncategorical = 4\n[network]\nimage_size = 64\nchannels = 1")
     assert read_config(path, []).latents == (LatentPoint(gaussian=124, categorical=4),)  # 64 * 64 / 32
+
+
+class TestAnotherRecipe:
+    TEXT = (
+        "network.normalise_latent = true\n[training]\nadversarial_weight = 0.5\nepochs = 3\n[[latents]]\n[[latents]]\n"
+    )
+
+    def test_it_comes_with_all_that_it_decides(self, tmp_path):
+        config = read_config(written(tmp_path, self.TEXT + 'recipe = "paper"'), [])
+        ours, papers = map(config.autoencoder, config.latents)
+        assert ours.training.adversarial_weight == 0.5
+        plain = AutoencoderConfig(latent=ours.latent, training=TrainingConfig(recipe="paper", epochs=3))
+        assert papers == plain
+        names = [source_of(spec, config).variant for spec in trial_specs(config)]
+        assert names == ["", "recipe paper"]
+
+    def test_the_studys_own_is_the_same_point_again(self, tmp_path):
+        with pytest.raises(InputError, match="different latent configurations"):
+            read_config(written(tmp_path, self.TEXT + 'recipe = "two_phase"'), [])
 
 
 class TestGoingOn:

@@ -44,6 +44,29 @@ def test_restoration_has_a_line_for_each_set_of_images_and_a_column_for_who_rest
     assert list(table["latent"]) == ["8+2", "8+2", "64+2", "64+2"]
 
 
+def test_the_paper_stands_beside_what_is_trained_as_the_study_trains():
+    def cell(mean):
+        return {"mean": mean, "sigma": None, "interval": None, "paper": {"mean": 0.8, "sigma": None} | beside(mean)}
+
+    def beside(mean):
+        return {"difference": mean - 0.8, "interval": None}
+
+    learned = {
+        "dataset": "cifar100",
+        "classes": 2,
+        "classifier": "mlp",
+        "protocol": "paper",
+        "representation": "masked",
+    }
+    rows = [
+        row(384, 20, variant=variant, accuracy=cell(mean), **learned)
+        for variant, mean in (("", 0.9), ("recipe paper", 0.5))
+    ]
+    (line,) = tables.classification(named({"classification": rows}, {16}), "paper", "accuracy").to_dict("records")
+    assert (line["384+20"], line["384+20, recipe paper"]) == ("0.900", "0.500")
+    assert (line["paper"], line["ours less paper (Welch)"]) == ("0.800", "+0.100")
+
+
 @pytest.mark.parametrize(("classifiers", "column"), [(True, "less AdaBoost"), (False, "less pca")])
 def test_differences_have_a_column_for_what_is_compared_with(classifiers, column):
     cell = {"mean": 0.1, "interval": None, "draws": 1}
