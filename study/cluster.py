@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from study.bucket import Bucket
 from study.config import InputError, ResourcesConfig
-from study.storage import Bucket
 
 #: What a Ray process needs to know before it is imported: no calls home, no loggers of its own, old quiet output.
 ENVIRONMENT = {

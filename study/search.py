@@ -20,11 +20,12 @@ from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialSchedule
 from ray.tune.search import Searcher
 
 from aae.networks import Autoencoder
+from study.bucket import Bucket
 from study.config import ResourcesConfig, StudyConfig
 from study.objectives import OBJECTIVES, Bench, Trained, directions, measure
 from study.proposals import Mirrors, Proposals
 from study.records import Record, RecordFile, write_whole
-from study.storage import Bucket, trial_folder
+from study.storage import trial_folder
 from study.trial import TrialSpec, run_trial
 
 #: What a scheduler sees of a trial that failed: worse than anything that is measured.

@@ -131,7 +131,7 @@ def s3(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for key, value in known.items():
             patch.setenv(key, value)
-        from study.storage import _client
+        from study.bucket import _client
 
         _client(endpoint, 12).create_bucket(Bucket="lab")  # as patient as any call: it waits for the server
         yield endpoint

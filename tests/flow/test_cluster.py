@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from study.bucket import Bucket
 from study.cluster import ENVIRONMENT
 from study.records import read_records
-from study.storage import Bucket
 from tests.conftest import run_study
 from tests.kill import timeless
 

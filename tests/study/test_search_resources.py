@@ -45,9 +45,9 @@ def test_a_quarter_of_a_gpu_puts_four_trials_on_one(one_logical_gpu, images, tmp
 
 
 def test_every_machine_must_reach_what_the_driver_writes(one_logical_gpu, tmp_path):
+    from study.bucket import Bucket
     from study.cluster import check_nodes
     from study.config import InputError
-    from study.storage import Bucket
 
     check_nodes(tmp_path, None)
     assert list(tmp_path.iterdir()) == []

@@ -13,9 +13,10 @@ import time
 import pytest
 
 from study import storage
+from study.bucket import Bucket, StorageError, TakenError
 from study.config import InputError, StorageConfig
 from study.records import Record, RecordFile, read_records
-from study.storage import Bucket, StorageError, TakenError, bring_trial, carry_trial, opened, trial_folder
+from study.storage import bring_trial, carry_trial, opened, trial_folder
 
 NUMBER = itertools.count()
 

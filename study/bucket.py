@@ -1,0 +1,117 @@
+"""An S3 bucket as a place for small objects: put on a condition, get, list, delete; every failure is one clear line."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+class StorageError(OSError):
+    """The bucket does not answer, or not as wanted."""
+
+
+class TakenError(StorageError):
+    """An object is there that must not be, or has changed."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a bucket says of an object."""
+
+    size: int
+    modified: float
+    etag: str
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Objects below one place of an S3 bucket; any process may hold one."""
+
+    url: str
+    endpoint: str | None = None
+    attempts: int = 12
+    """How often a call is tried, with pauses that grow."""
+
+    def put(self, name: str, content: bytes, **condition: str) -> str:
+        """Write an object; return its tag. `TakenError` where the condition (`IfNoneMatch`, `IfMatch`) fails."""
+        try:
+            with self._told(f"write {name}") as s3:
+                return str(s3.put_object(**self._object(name), Body=content, **condition)["ETag"])
+        except TakenError:
+            if self.get(name) == content:  # an attempt whose answer was lost
+                return self.age(name)[0]
+            raise
+
+    def get(self, name: str) -> bytes:
+        with self._told(f"read {name}") as s3:
+            content: bytes = s3.get_object(**self._object(name))["Body"].read()
+            return content
+
+    def listing(self, under: str = "") -> dict[str, Stored]:
+        """All objects whose names begin so, by name."""
+        place = self._object(under)
+        found = {}
+        with self._told("list objects") as s3:
+            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=place["Bucket"], Prefix=place["Key"]):
+                for item in page.get("Contents", []):
+                    name = item["Key"][len(place["Key"]) - len(under) :]
+                    found[name] = Stored(item["Size"], item["LastModified"].timestamp(), item["ETag"].strip('"'))
+        return found
+
+    def delete(self, *names: str) -> None:
+        with self._told("delete objects") as s3:
+            for name in names:
+                s3.delete_object(**self._object(name))
+
+    def age(self, name: str) -> tuple[str, float]:
+        """Tag of an object, and the seconds since it was written, by the bucket's own clock; `KeyError` without one."""
+        from email.utils import parsedate_to_datetime
+
+        try:
+            with self._told(f"read {name}") as s3:
+                answer = s3.head_object(**self._object(name))
+        except StorageError as error:
+            if "404" in str(error) or "NoSuchKey" in str(error):
+                raise KeyError(name) from None
+            raise
+        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return answer["ETag"], (now - answer["LastModified"]).total_seconds()
+
+    def probe(self) -> None:
+        """Write, read and delete an object; `StorageError` where that fails."""
+        name, content = f".probe-{secrets.token_hex(8)}", secrets.token_bytes(16)
+        self.put(name, content)
+        if self.get(name) != content:
+            raise StorageError(f"{self.url}: gives back something else than was written")
+        self.delete(name)
+
+    def _object(self, name: str) -> dict[str, str]:
+        bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
+        return {"Bucket": bucket, "Key": f"{prefix.strip('/')}/{name}".lstrip("/")}
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield _client(self.endpoint, self.attempts)
+        except ClientError as error:
+            reason = " ".join(str(error).split())[:200]
+            conflict = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+            kind = TakenError if error.response.get("Error", {}).get("Code") in conflict else StorageError
+            raise kind(f"{self.url}: cannot {what} ({reason})") from None
+        except BotoCoreError as error:
+            raise StorageError(f"{self.url}: cannot {what} ({' '.join(str(error).split())[:200]})") from None
+
+
+@functools.cache
+def _client(endpoint: str | None, attempts: int) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    patient = Config(retries={"mode": "standard", "total_max_attempts": attempts}, connect_timeout=5, read_timeout=60)
+    return boto3.client("s3", endpoint_url=endpoint, config=patient)
