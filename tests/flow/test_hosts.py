@@ -15,7 +15,7 @@ from benchmarks.timing import write_page
 from study.cli import main
 from study.records import read_records
 from tests.conftest import TINY, run_study
-from tests.hosts import Hosts, missing
+from tests.hosts import Hosts, require_hosts
 from tests.kill import timeless
 
 ROOT = Path(__file__).parent.parent.parent
@@ -27,8 +27,7 @@ LAPTOP, HEAD, *WORKERS = 1, 2, 3, 4
 
 @pytest.fixture
 def hosts(tmp_path):
-    if reason := missing():
-        (pytest.fail if os.environ.get("REQUIRE_CLUSTER") else pytest.skip)(reason)
+    require_hosts()
     with Hosts(tmp_path, 4) as hosts:
         yield hosts
 
@@ -160,8 +159,7 @@ GROWING = {
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_workers_come_when_there_is_work_and_leave_after_it(tmp_path):
-    if reason := missing():
-        (pytest.fail if os.environ.get("REQUIRE_CLUSTER") else pytest.skip)(reason)
+    require_hosts()
     (tmp_path / "growing.yaml").write_text(yaml.safe_dump(GROWING))
     (tmp_path / "tiny.toml").write_text(TINY.replace("instances = 2", "instances = 3"))
     with Hosts(tmp_path, 1) as hosts:

@@ -1,13 +1,12 @@
 """SIGKILL and the same command again; `tests/kill.py` does it for any study."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
 from tests.flow.test_search import SEARCH
-from tests.hosts import missing
+from tests.hosts import require_hosts
 from tests.kill import PHASES, main, timeless
 
 #: The same without a search: enough to be killed in every phase, and no more.
@@ -40,8 +39,7 @@ cp -r {room}/study {kept}
 
 @pytest.mark.slow
 def test_a_full_disk_is_told_and_loses_nothing(finished, tiny_toml, tmp_path):
-    if reason := missing():
-        (pytest.fail if os.environ.get("REQUIRE_CLUSTER") else pytest.skip)(reason)
+    require_hosts()
     sizes = ("400k", "1500k", "400m")
     script = FULL.format(
         room=tmp_path / "room", kept=tmp_path / "kept", sizes=" ".join(sizes), python=sys.executable, toml=tiny_toml
