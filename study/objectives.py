@@ -13,9 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
-from aae.config import AutoencoderConfig
+from aae.config import AutoencoderConfig, LatentConfig
 from aae.masking import mask
-from aae.networks import Autoencoder
+from aae.networks import Autoencoder, Encoder
 from attacks import AttacksConfig
 from classifiers import NAMES, ClassifiersConfig
 from study import secrecy
@@ -79,11 +79,10 @@ class Objective:
     measure: Callable[[Trained], float]
 
 
-def _accuracy(trained: Trained) -> float:
-    """Mean over the validation draws; the classifier's seed depends on the draw alone, so trials are paired."""
-    bench, latent = trained.bench, trained.config.latent
+def accuracies(encoder: Encoder, latent: LatentConfig, bench: Bench) -> list[float]:
+    """Accuracy on each validation draw; the classifier's seed depends on the draw alone, so encoders are paired."""
     source = Source(trial="", gaussian=latent.gaussian, categorical=latent.categorical, batch_size=0, instance=0)
-    accuracies = []
+    values = []
     for number, draw in enumerate(bench.draws):
         job = ClassificationJob(
             source=source,
@@ -96,10 +95,14 @@ def _accuracy(trained: Trained) -> float:
             representation="masked",
             seed=derive(0, "objective", draw.dataset, *draw.classes),
         )
-        vectors = mask(trained.nets.encoder, draw.images)
+        vectors = mask(encoder, draw.images)
         (record,) = classify(job, vectors, draw.labels, draw.split, bench.classifiers)
-        accuracies.append(record.metrics["accuracy"])
-    return float(np.mean(accuracies))
+        values.append(record.metrics["accuracy"])
+    return values
+
+
+def _accuracy(trained: Trained) -> float:
+    return float(np.mean(accuracies(trained.nets.encoder, trained.config.latent, trained.bench)))
 
 
 def _prior_distance(trained: Trained) -> float:
