@@ -10,11 +10,17 @@ from typing import Any, Literal
 
 Recipe = Literal["paper", "two_phase", "one_pass"]
 
-_OURS = {"adversarial_weight": 0.0001, "schedule": "cosine", "whiten": True, "normalise_latent": True}
+_OURS = {"adversarial_weight": 0.00001, "schedule": "cosine", "whiten": True, "normalise_latent": True, "couplings": 4}
 
-#: What a recipe decides unless the key is given: three of the training, the last of the network.
+#: What a recipe decides unless the key is given: three of the training, two of the network.
 RECIPES: dict[str, dict[str, Any]] = {
-    "paper": {"adversarial_weight": 1.0, "schedule": "constant", "whiten": False, "normalise_latent": False},
+    "paper": {
+        "adversarial_weight": 1.0,
+        "schedule": "constant",
+        "whiten": False,
+        "normalise_latent": False,
+        "couplings": 0,
+    },
     "two_phase": _OURS,
     "one_pass": _OURS,
 }
@@ -73,8 +79,11 @@ class NetworkConfig:
     normalise_latent: bool | None = None
     """Batch normalisation without scale and shift of the categorical logits; unset, the training recipe decides. The
     Gaussian part has `training.whiten`."""
-    logit_scale: float = 10.0
+    logit_scale: float = 20.0
     """Factor on the normalised categorical logits before the softmax; without normalisation it is not used."""
+    couplings: int | None = None
+    """Coupling layers that make the whitened Gaussian part normal (RealNVP), fitted when training is over and undone
+    exactly by the decoder; 0: none. Unset, the training recipe decides; without `training.whiten` there are none."""
     discriminator_widths: tuple[int, ...] = (256, 256)
     """Hidden layers of each discriminator."""
 
@@ -91,6 +100,7 @@ class NetworkConfig:
             f"a multiple of {step} up to 1024, because {len(self.widths)} convolutions halve it",
         )
         require(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+        require(self.couplings is None or 0 <= self.couplings <= 64, "couplings", self.couplings, "from 0 to 64")
         require(0 < self.logit_scale <= 1000, "logit_scale", self.logit_scale, "above 0, up to 1000")
         require(
             len(self.discriminator_widths) >= 1 and all(1 <= w <= 8192 for w in self.discriminator_widths),
@@ -166,9 +176,13 @@ class AutoencoderConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        if self.network.normalise_latent is None:
-            normalise = RECIPES[self.training.recipe]["normalise_latent"]
-            object.__setattr__(self, "network", replace(self.network, normalise_latent=normalise))
+        decided, network, whiten = RECIPES[self.training.recipe], self.network, self.training.whiten
+        if network.normalise_latent is None:
+            network = replace(network, normalise_latent=decided["normalise_latent"])
+        if network.couplings is None:
+            network = replace(network, couplings=decided["couplings"] if whiten else 0)
+        require(whiten or not network.couplings, "network.couplings", network.couplings, "0 without training.whiten")
+        object.__setattr__(self, "network", network)
 
 
 def from_plain(cls: type[Any], values: dict[str, Any]) -> Any:

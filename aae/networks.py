@@ -11,46 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from aae.config import LatentConfig, NetworkConfig
-
-
-class Whitening(nn.Module):
-    """A linear change of coordinates of the Gaussian part, and its exact inverse.
-
-    It starts as the identity. Nothing here is trained: `set_statistics` places it, and because the decoder
-    undoes it, placing it changes no reconstruction and no gradient of the reconstruction error.
-    """
-
-    mean: Tensor
-    matrix: Tensor
-    inverse: Tensor
-
-    def __init__(self, gaussian: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(gaussian))
-        self.register_buffer("matrix", torch.eye(gaussian))
-        self.register_buffer("inverse", torch.eye(gaussian))
-
-    def set_statistics(self, mean_G: Tensor, covariance_GG: Tensor, *, floor: float) -> None:
-        """Make vectors of this mean and covariance white by the symmetric root (ZCA).
-
-        Directions with less than `floor` of the largest variance are divided by the floor's root instead, which
-        bounds how much the gradient of a step is magnified, and how much rounding is.
-        """
-        variance_G, basis_GG = torch.linalg.eigh(covariance_GG.double())
-        root_G = variance_G.clamp(min=max(floor * variance_G[-1].item(), 1e-12)).sqrt()
-        self.mean.copy_(mean_G)
-        self.matrix.copy_((basis_GG / root_G) @ basis_GG.T)
-        self.inverse.copy_((basis_GG * root_G) @ basis_GG.T)
-
-    def forward(self, u_BG: Tensor) -> Tensor:
-        return (u_BG - self.mean) @ self.matrix
-
-    def undo(self, z_BG: Tensor) -> Tensor:
-        return z_BG @ self.inverse + self.mean
+from aae.flow import Flow, Whitening
 
 
 class Encoder(nn.Module):
-    """Images in [0, 1] -> the masked form: the Gaussian part, then the categorical part after its softmax."""
+    """Images in [0, 1] -> the masked form: the Gaussian part, then the categorical part after its softmax.
+
+    The flow is fitted when training is over; in training mode both halves of the pair leave it out.
+    """
 
     def __init__(self, latent: LatentConfig, network: NetworkConfig) -> None:
         super().__init__()
@@ -69,10 +37,12 @@ class Encoder(nn.Module):
         )
         self.logit_scale = network.logit_scale if normalise else 1.0
         self.whitening = Whitening(latent.gaussian)
+        self.flow = Flow(latent.gaussian, network.couplings or 0)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         h_BF = self.features(x_BCHW)
         z_BG = self.whitening(self.gaussian_head(h_BF))
+        z_BG = z_BG if self.training else self.flow(z_BG)
         if self.categorical_head is None:
             return z_BG
         logits_BK = self.categorical_norm(self.categorical_head(h_BF)) * self.logit_scale
@@ -80,12 +50,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The masked form -> images; outputs are not limited to [0, 1]. It holds the inverse of the whitening."""
+    """The masked form -> images; outputs are not limited to [0, 1]. It undoes flow and whitening first."""
 
     def __init__(self, latent: LatentConfig, network: NetworkConfig) -> None:
         super().__init__()
         self.gaussian = latent.gaussian
         self.whitening = Whitening(latent.gaussian)
+        self.flow = Flow(latent.gaussian, network.couplings or 0)
         shape = network.feature_shape
         features = torch.Size(shape).numel()
         # Normalised by channel: a batch of 16 is too few for statistics of each of the features.
@@ -101,7 +72,8 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z_BD: Tensor) -> Tensor:
-        u_BG = self.whitening.undo(z_BD[:, : self.gaussian])
+        z_BG = z_BD[:, : self.gaussian]
+        u_BG = self.whitening.undo(z_BG if self.training else self.flow.undo(z_BG))
         return self.layers(torch.cat((u_BG, z_BD[:, self.gaussian :]), dim=1))
 
 
@@ -136,6 +108,14 @@ class Autoencoder(nn.Module):
         """Place the whitening of encoder and decoder together."""
         self.encoder.whitening.set_statistics(mean_G, covariance_GG, floor=floor)
         self.decoder.whitening.load_state_dict(self.encoder.whitening.state_dict())
+
+    def autoencoder_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Of encoder and decoder, what adversarial training moves: all but the flow."""
+        encoder, decoder = (
+            [p for name, p in part.named_parameters() if not name.startswith("flow.")]
+            for part in (self.encoder, self.decoder)
+        )
+        return encoder, decoder
 
     def discriminator_parameters(self) -> list[nn.Parameter]:
         parts = [self.gaussian_discriminator, self.categorical_discriminator]

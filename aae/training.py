@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aae.config import AutoencoderConfig
+from aae.flow import fit
 from aae.masking import mask, unmask_tensor
 from aae.networks import Autoencoder
 from aae.priors import diagnose, sample_categorical, sample_gaussian
@@ -135,7 +136,7 @@ class TrainingState:
             torch.manual_seed(seed)
             nets = Autoencoder(config.latent, config.network)
         self.nets = nets.to(self.device).to(memory_format=torch.channels_last)
-        encoder, decoder = list(nets.encoder.parameters()), list(nets.decoder.parameters())
+        encoder, decoder = nets.autoencoder_parameters()
         self.autoencoder_adam = self._adam(encoder + decoder)
         self.discriminator_adam = self._adam(nets.discriminator_parameters())
         # An Adam of its own makes the regularisation phase as strong as the other whatever its weight: that is
@@ -229,9 +230,12 @@ def train_epochs(state: TrainingState, train: Images, held_out: Images) -> Itera
         losses = dict(zip(LOSSES, (total / steps).tolist(), strict=True))
         if not all(map(math.isfinite, losses.values())):
             raise DivergedError(f"epoch {state.epoch + 1}: {losses}")
+        last = state.epoch + 1 == training.epochs
         if training.whiten:
-            _place_whitening(state, train, last=state.epoch + 1 == training.epochs)
+            _place_whitening(state, train, last=last)
         state.epoch += 1
+        if last:
+            _fit_flow(state, train)
         z_ND = mask(state.nets.encoder, held_out)
         yield {
             "epoch": state.epoch,
@@ -291,6 +295,19 @@ def _place_whitening(state: TrainingState, train: Images, *, last: bool) -> None
     """Estimate mean and covariance of the Gaussian part, before whitening, on training images in evaluation mode."""
     stride = max(1, -(-len(train) // WHITENING_IMAGES[last]))
     z_ND = torch.from_numpy(mask(state.nets.encoder, train[::stride])).to(state.device)
-    u_NG = state.nets.encoder.whitening.undo(z_ND[:, : state.config.latent.gaussian]).detach().double()
+    z_NG = state.nets.encoder.flow.undo(z_ND[:, : state.config.latent.gaussian])
+    u_NG = state.nets.encoder.whitening.undo(z_NG).detach().double()
     covariance_GG = torch.cov(u_NG.T, correction=0).reshape(u_NG.shape[1], -1)
     state.nets.set_whitening(u_NG.mean(dim=0).float(), covariance_GG, floor=WHITENING_FLOOR[last])
+
+
+def _fit_flow(state: TrainingState, train: Images) -> None:
+    """Fit the flow to training images in evaluation mode, as they are and mirrored; the decoder gets the same one."""
+    if not state.config.network.couplings:
+        return
+    stride = max(1, -(-len(train) // WHITENING_IMAGES[1]))
+    views = (train[::stride], train[::stride, :, ::-1])
+    flow, gaussian = state.nets.encoder.flow, state.config.latent.gaussian
+    views_NG = [torch.from_numpy(mask(state.nets.encoder, v)[:, :gaussian]).to(state.device) for v in views]
+    fit(flow, views_NG, _generator(state))
+    state.nets.decoder.flow.load_state_dict(flow.state_dict())

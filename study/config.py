@@ -227,7 +227,7 @@ class StudyConfig:
             training = dataclasses.replace(
                 training, recipe=point.recipe, adversarial_weight=None, schedule=None, whiten=None
             )
-            network = dataclasses.replace(network, normalise_latent=None)
+            network = dataclasses.replace(network, normalise_latent=None, couplings=None)
         training = dataclasses.replace(training, batch_size=point.batch_size or training.batch_size)
         latent = LatentConfig(gaussian=point.gaussian, categorical=point.categorical)
         return AutoencoderConfig(latent=latent, network=network, training=training)

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig
 from aae.keys import save_pair, write_private
 from aae.masking import mask
-from aae.networks import Autoencoder, Encoder
+from aae.networks import Autoencoder
 from aae.priors import judge
 from aae.training import Images, TrainingState, train_epochs
 from study.config import StudyConfig, from_table, to_plain
@@ -134,11 +134,11 @@ def read_progress(folder: Path) -> tuple[TrialSpec, list[dict[str, float]]] | No
 
 
 def encoder_parameters(result: dict[str, Any]) -> int:
-    """Trainable parameters of the encoder of a finished trial."""
+    """Trainable parameters of the encoder of a finished trial, without the flow."""
     config = TrialSpec.from_plain(result["trial"]).config
     with torch.device("meta"):
-        encoder = Encoder(config.latent, config.network)
-    return sum(parameter.numel() for parameter in encoder.parameters())
+        autoencoder = Autoencoder(config.latent, config.network)
+    return sum(parameter.numel() for parameter in autoencoder.autoencoder_parameters()[0])
 
 
 def _resume(state: TrainingState, checkpoint: Path, spec: TrialSpec) -> list[dict[str, float]]:

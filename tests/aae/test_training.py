@@ -22,10 +22,10 @@ from aae.training import (
 )
 
 
-def small(recipe="two_phase", *, latent=(6, 3), epochs=3, **training):
+def small(recipe="two_phase", *, latent=(6, 3), epochs=3, couplings=None, **training):
     return AutoencoderConfig(
         latent=LatentConfig(gaussian=latent[0], categorical=latent[1]),
-        network=NetworkConfig(widths=(4, 6, 8), discriminator_widths=(8,)),
+        network=NetworkConfig(widths=(4, 6, 8), discriminator_widths=(8,), couplings=couplings),
         training=TrainingConfig(recipe=recipe, epochs=epochs, **training),
     )
 
@@ -126,10 +126,21 @@ def test_the_trained_latent_is_white_and_restores_as_before(images):
     assert last["effective_rank"] > 5.99
 
 
+def test_a_flow_changes_the_masked_form_and_no_reconstruction(images):
+    many = images.repeat(12, axis=0)
+    states = [TrainingState(small(epochs=1, couplings=couplings), seed=1) for couplings in (0, 4)]
+    (without,), (with_flow,) = (list(train_epochs(state, many, images)) for state in states)
+    assert with_flow["held_out_mse"] == pytest.approx(without["held_out_mse"], rel=1e-5)
+    assert with_flow["reconstruction_loss"] == without["reconstruction_loss"]
+    assert np.abs(np.subtract(*(mask(state.nets.encoder, images) for state in states))).max() > 0.1
+
+
 def test_the_recipe_fills_in_what_is_left_open():
     paper, ours = AutoencoderConfig(training=TrainingConfig(recipe="paper")), AutoencoderConfig()
     assert (paper.training.adversarial_weight, paper.network.normalise_latent) == (1.0, False)
     assert ours.network.normalise_latent
+    assert (paper.network.couplings, ours.network.couplings) == (0, 4)
+    assert AutoencoderConfig(training=TrainingConfig(whiten=False)).network.couplings == 0
     assert TrainingConfig(recipe="paper", adversarial_weight=0.5).adversarial_weight == 0.5
 
 
@@ -159,7 +170,7 @@ def test_a_batch_larger_than_the_data_is_refused(images):
 def test_divergence_is_told(images):
     state = TrainingState(small(), 1)
     with torch.no_grad():
-        next(state.nets.decoder.parameters()).fill_(float("inf"))
+        next(state.nets.decoder.layers.parameters()).fill_(float("inf"))
     with pytest.raises(DivergedError, match="epoch 1"):
         next(train_epochs(state, images, images))
 

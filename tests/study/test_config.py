@@ -87,6 +87,7 @@ def test_every_key_is_documented():
         ('[[tasks]]\ndata = "mnist"\nclasses = [1]', "classes"),
         ('protocols = ["papre"]', r"protocols\[0\] = 'papre': must be one of paper, shared"),
         ("[resources]\ngpu = 1.5", "resources.gpu = 1.5: must be a share"),
+        ("[network]\ncouplings = 2\n[training]\nwhiten = false", "network.couplings = 2: must be 0 without"),
         ("[network]\nimage_size = 31", "network.image_size = 31: must be a multiple of 4"),
         ('[attacks]\nnames = ["magic"]', "attacks.names = 'magic': must be one of"),
         ("[attacks]\npairs = [100, 10]", "attacks.pairs"),
