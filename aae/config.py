@@ -126,7 +126,7 @@ class TrainingConfig:
     """How the autoencoder is trained. Settings left unset follow from the recipe."""
 
     recipe: Recipe = "two_phase"
-    """`paper`: plain adversarial training, which collapses; `two_phase`: the paper's two phases with normalised
+    """`paper`: plain adversarial training, which misses its priors; `two_phase`: the paper's two phases with normalised
     latents and weighted phases; `one_pass`: the same with one encoder pass for both phases."""
     epochs: int = 20
     """Passes over the training images."""

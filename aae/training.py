@@ -140,7 +140,7 @@ class TrainingState:
         self.autoencoder_adam = self._adam(encoder + decoder)
         self.discriminator_adam = self._adam(nets.discriminator_parameters())
         # An Adam of its own makes the regularisation phase as strong as the other whatever its weight: that is
-        # the paper's recipe, and why it collapses. Sharing the moments is what gives the weight a meaning.
+        # the paper's recipe, and why it fails. Sharing the moments is what gives the weight a meaning.
         separate = config.training.recipe == "paper"
         self.generator_adam = self._adam(encoder) if separate else self.autoencoder_adam
 
