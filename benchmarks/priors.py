@@ -1,6 +1,6 @@
 """Rows of the tables in docs/autoencoder.md: `python -m benchmarks.priors DIR ... [--against DIR ...] [--use]`.
 
-Each DIR holds what `study train` left. With `--use`, the neural network learns from masked CIFAR-100 of the training
+Each DIR holds what `study train` left. With `--use`, a classifier learns from masked CIFAR-100 of the training
 part (30 draws, protocol `shared`) and is judged on its validation part; `--against`: the same seeds trained otherwise.
 """
 
@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from aae.keys import load_key
+from classifiers import NAMES
 from study import datasets, objectives
 from study.aggregate import describe
 from study.config import DataConfig, SearchConfig, StudyConfig, TaskConfig
@@ -33,7 +34,7 @@ COLUMNS = {
 }
 
 
-def use(folders: list[Path], data_dir: Path, draws: int) -> pd.DataFrame:
+def use(folders: list[Path], data_dir: Path, draws: int, classifier: str = "mlp") -> pd.DataFrame:
     """Validation accuracy, folders down, draws across."""
     search = SearchConfig(trials=1, draws=draws)
     config = StudyConfig(data=DataConfig(), tasks=(TaskConfig(data="cifar100"),), search=search)
@@ -41,14 +42,15 @@ def use(folders: list[Path], data_dir: Path, draws: int) -> pd.DataFrame:
     rows = {}
     for folder in folders:
         key = load_key(folder / "encoder.safetensors", "encoder")
-        bench = objectives.Bench(train=chosen[0].images, held_out=chosen[0].images, draws=chosen)
+        images = chosen[0].images
+        bench = objectives.Bench(train=images, held_out=images, draws=chosen, classifier=classifier)
         rows[str(folder)] = objectives.accuracies(key.module, key.latent, bench)
     return pd.DataFrame(rows).T
 
 
-def main(folders: list[Path], against: list[Path], data_dir: Path | None, draws: int) -> None:
+def main(folders: list[Path], against: list[Path], data_dir: Path | None, draws: int, classifier: str) -> None:
     """Print the table, and the paired difference."""
-    grid = use([*folders, *against], data_dir, draws) if data_dir else None
+    grid = use([*folders, *against], data_dir, draws, classifier) if data_dir else None
     print("| trained | " + " | ".join(COLUMNS) + (" | accuracy |" if data_dir else " |"))
     print("|" + "---|" * (len(COLUMNS) + 1 + bool(data_dir)))
     for folder in [*folders, *against]:
@@ -71,5 +73,6 @@ if __name__ == "__main__":
     parser.add_argument("--against", type=Path, nargs="+", default=[], metavar="DIR", help="the same seeds otherwise")
     parser.add_argument("--use", type=Path, metavar="DATA-DIR", help="judge the use on masked CIFAR-100 from there")
     parser.add_argument("--draws", type=int, default=10, help="draws of 2, 3 and 4 classes each")
+    parser.add_argument("--classifier", choices=NAMES, default="mlp", help="who learns (default: the neural network)")
     options = parser.parse_args()
-    main(options.folders, options.against, options.use, options.draws)
+    main(options.folders, options.against, options.use, options.draws, options.classifier)
