@@ -77,15 +77,13 @@ class Coupling(nn.Module):
     """
 
     shuffled: Tensor
-    place: Tensor
+    """Which dimensions belong to which half. It goes into the file of a key: another torch may shuffle otherwise."""
 
     def __init__(self, gaussian: int, layer: int) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(layer)
-            shuffled = torch.randperm(gaussian, device="cpu")
-            self.register_buffer("shuffled", shuffled, persistent=False)
-            self.register_buffer("place", shuffled.argsort(), persistent=False)
+            self.register_buffer("shuffled", torch.randperm(gaussian, device="cpu"))
             self.kept, moved = gaussian // 2, gaussian - gaussian // 2
             width = min(max(2 * gaussian, WIDTHS[0]), WIDTHS[1])
             last = nn.Linear(width, 2 * moved)
@@ -104,11 +102,11 @@ class Coupling(nn.Module):
     def forward(self, z_BG: Tensor) -> tuple[Tensor, Tensor]:
         """The vectors, and the logarithm of the stretched volume, (B,)."""
         kept, moved, shift, stretch = self._halves(z_BG)
-        return torch.cat((kept, moved * stretch.exp() + shift), dim=1)[:, self.place], stretch.sum(dim=1)
+        return torch.cat((kept, moved * stretch.exp() + shift), dim=1)[:, self.shuffled.argsort()], stretch.sum(dim=1)
 
     def undo(self, z_BG: Tensor) -> Tensor:
         kept, moved, shift, stretch = self._halves(z_BG)
-        return torch.cat((kept, (moved - shift) * (-stretch).exp()), dim=1)[:, self.place]
+        return torch.cat((kept, (moved - shift) * (-stretch).exp()), dim=1)[:, self.shuffled.argsort()]
 
 
 class Flow(nn.Module):
@@ -154,11 +152,11 @@ def fit(flow: Flow, views_NG: Sequence[Tensor], generator: torch.Generator) -> N
         views_NG: the vectors of the same images, once for each way to look at them, as mirrored; a pass takes one.
         generator: for the order, on the device of the vectors.
     """
-    count = len(views_NG[0])
-    held = torch.arange(0, count, 10, device=views_NG[0].device)
-    learned = torch.tensor([i for i in range(count) if i % 10], device=views_NG[0].device)
-    if not len(flow.couplings) or count < max(FEWEST, FEWEST_EACH * views_NG[0].shape[1]):
+    count, gaussian = views_NG[0].shape
+    if not len(flow.couplings) or count < max(FEWEST, FEWEST_EACH * gaussian):
         return
+    index = torch.arange(count, device=views_NG[0].device)
+    held, learned = index[::10], index[index % 10 > 0]
     steps = math.ceil(len(learned) / BATCH)
     adam = torch.optim.AdamW(flow.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, RATE, total_steps=EPOCHS * steps)

@@ -101,8 +101,11 @@ def load_key(path: Path, part: str | None = None, passphrase: Callable[[], str] 
             found, latent, network = _described(path, header)
             if part is not None and found != part:
                 raise KeyFileError(f"{path}: is a {found}: give the {part} of the pair instead")
-            with torch.device("meta"):  # shapes first, memory after: a hostile header allocates nothing
-                module = _PARTS[found](latent, network)
+            try:
+                with torch.device("meta"):  # shapes first, memory after: a hostile header allocates nothing
+                    module = _PARTS[found](latent, network)
+            except (TypeError, ValueError) as error:  # as of half a layer
+                raise KeyFileError(f"{path}: its configuration is not valid: {error}") from None
             _check_shapes(path, module, shapes)
             tensors = read()
     except FileNotFoundError:
@@ -174,3 +177,5 @@ def _check_values(path: Path, module: nn.Module, tensors: dict[str, Tensor]) -> 
         value = tensors[name]
         if value.dtype != wanted.dtype or (value.is_floating_point() and not bool(value.isfinite().all())):
             raise KeyFileError(f"{path}: {name} holds values that are not finite or not of type {wanted.dtype}")
+        if name.endswith(".shuffled") and not torch.equal(value.sort().values, torch.arange(len(value))):
+            raise KeyFileError(f"{path}: {name} does not hold every dimension once")

@@ -295,8 +295,7 @@ def _place_whitening(state: TrainingState, train: Images, *, last: bool) -> None
     """Estimate mean and covariance of the Gaussian part, before whitening, on training images in evaluation mode."""
     stride = max(1, -(-len(train) // WHITENING_IMAGES[last]))
     z_ND = torch.from_numpy(mask(state.nets.encoder, train[::stride])).to(state.device)
-    z_NG = state.nets.encoder.flow.undo(z_ND[:, : state.config.latent.gaussian])
-    u_NG = state.nets.encoder.whitening.undo(z_NG).detach().double()
+    u_NG = state.nets.encoder.whitening.undo(z_ND[:, : state.config.latent.gaussian]).detach().double()
     covariance_GG = torch.cov(u_NG.T, correction=0).reshape(u_NG.shape[1], -1)
     state.nets.set_whitening(u_NG.mean(dim=0).float(), covariance_GG, floor=WHITENING_FLOOR[last])
 

@@ -15,7 +15,7 @@ from aae.keys import KeyFileError, load_key, save_pair
 from aae.locks import MAGIC, LockError, lock, unlock
 from aae.networks import Autoencoder
 
-NETWORK = NetworkConfig(widths=(2, 2, 2), normalise_latent=True)
+NETWORK = NetworkConfig(widths=(2, 2, 2), normalise_latent=True, couplings=2)
 
 
 @pytest.fixture
@@ -79,6 +79,8 @@ def rewritten(path, **header):
         ({"latent": "{"}, "not valid"),
         ({"network": '{"widths": [1e9]}'}, "not valid"),
         ({"network": '{"image_size": null}'}, "not valid"),
+        ({"network": '{"couplings": 1.5}'}, "not valid"),
+        ({"network": '{"widths": [2.5, 2, 2]}'}, "not valid"),
     ],
 )
 def test_a_relabelled_file_is_refused(pair, header, told):
@@ -94,6 +96,14 @@ def test_values_that_are_not_numbers_are_refused(pair):
         nets.encoder.gaussian_head.bias[0] = float("nan")
     save_pair(folder, nets, NETWORK)
     with pytest.raises(KeyFileError, match=r"gaussian_head\.bias holds values"):
+        load_key(folder / "encoder.safetensors")
+
+
+def test_dimensions_that_stand_in_both_halves_of_a_coupling_are_refused(pair):
+    folder, nets, _ = pair
+    nets.encoder.flow.couplings[1].shuffled[0] = nets.encoder.flow.couplings[1].shuffled[1]
+    save_pair(folder, nets, NETWORK)
+    with pytest.raises(KeyFileError, match=r"couplings\.1\.shuffled does not hold every dimension once"):
         load_key(folder / "encoder.safetensors")
 
 
