@@ -167,6 +167,17 @@ class TrainingConfig:
         require(0 <= self.sample_noise <= 1, "sample_noise", self.sample_noise, "from 0 to 1")
 
 
+def with_recipe(
+    recipe: Recipe, network: NetworkConfig, training: TrainingConfig
+) -> tuple[NetworkConfig, TrainingConfig]:
+    """The same trained by another recipe: what that decides is open again, everything else stays."""
+
+    def opened(config: Any, **changes: Any) -> Any:
+        return replace(config, **{key: None for key in RECIPES[recipe] if hasattr(config, key)}, **changes)
+
+    return opened(network), opened(training, recipe=recipe)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
     """One adversarial autoencoder, complete: what the recipe leaves open is filled in when this is built."""

@@ -20,7 +20,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, Recipe, TrainingConfig, require
+from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, Recipe, TrainingConfig, require, with_recipe
 from attacks.config import AttacksConfig
 from classifiers.config import ClassifiersConfig
 from study.search_config import SearchConfig
@@ -223,11 +223,8 @@ class StudyConfig:
     def autoencoder(self, point: LatentPoint) -> AutoencoderConfig:
         """The complete configuration of the autoencoders of one point."""
         training, network = self.training, self.network
-        if point.recipe not in (None, training.recipe):
-            training = dataclasses.replace(
-                training, recipe=point.recipe, adversarial_weight=None, schedule=None, whiten=None
-            )
-            network = dataclasses.replace(network, normalise_latent=None, couplings=None)
+        if point.recipe is not None and point.recipe != training.recipe:
+            network, training = with_recipe(point.recipe, network, training)
         training = dataclasses.replace(training, batch_size=point.batch_size or training.batch_size)
         latent = LatentConfig(gaussian=point.gaussian, categorical=point.categorical)
         return AutoencoderConfig(latent=latent, network=network, training=training)

@@ -66,12 +66,19 @@ def reference_point(search: SearchConfig, directed: Mapping[str, str], points_NM
     return reference
 
 
+def own_points(config: StudyConfig) -> list[dict[str, Any]]:
+    """The points of the study's own latent configurations, as far as they lie in the space and share its recipe."""
+    configs = [config.autoencoder(latent) for latent in config.latents]
+    points = [point_of(config.search.space, c) for c in configs if c.training.recipe == config.training.recipe]
+    return [point for point in points if point is not None]
+
+
 def finalists(config: StudyConfig, records: Sequence[Record]) -> list[Record]:
     """The trials worth fresh seeds: best first, of a front those that together cover the greatest hypervolume.
 
     The study's own latent configurations are confirmed anyway and stand aside.
     """
-    own = [point_of(config.search.space, config.autoencoder(p)) for p in config.latents if p.recipe is None]
+    own = own_points(config)
     complete = [r for r in records if r.what["status"] == "complete" and r.detail["params"] not in own]
     if not complete:
         return []

@@ -25,9 +25,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from aae.config import AutoencoderConfig
 from study.config import InputError, StudyConfig
+from study.front import own_points
 from study.objectives import directions
 from study.records import Record
-from study.search_config import SearchConfig, configured, point_of
+from study.search_config import SearchConfig, configured
 from study.seeds import derive
 from study.trial import TrialSpec
 
@@ -63,8 +64,7 @@ class Proposals:
         self.study = optuna.create_study(directions=list(self._directions.values()), sampler=self._samplers[0])
         for record in finished:
             self.study.add_trial(_frozen(search, record, _told(record.what["status"])))
-        first = [point_of(search.space, config.autoencoder(p)) for p in config.latents if p.recipe is None]
-        for point in [*started, *(point for point in first if point is not None)]:
+        for point in [*started, *own_points(config)]:
             self.study.enqueue_trial(point, skip_if_exists=True)
 
     def ask(self) -> tuple[TrialSpec, dict[str, Any]] | None:
