@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from study.config import StudyConfig, from_table
+from study.config import StudyConfig
+from study.config_text import from_table
 from study.records import read_records
 from study.run import run
 from study.trial import read_result

@@ -6,7 +6,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from study.cli import parser
-from study.config import documentation
+from study.config_text import documentation
 
 PAGE = Path(__file__).parent / "cli.md"
 

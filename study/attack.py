@@ -7,7 +7,6 @@ Beside the attacks of the room stand yardsticks, measured on the same victims: `
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,12 +20,10 @@ from aae.masking import mask, unmask
 from attacks import AttacksConfig, Knowledge, Own, Restored, metrics
 from attacks.stitching import principal_components
 from classifiers import ClassifiersConfig
-from study.config import StudyConfig
 from study.datasets import AttackParts, Labels
 from study.evaluate import Source, derangement, random_latents
 from study.pictures import Images
 from study.records import Record
-from study.seeds import derive
 
 #: What no attacker does: the key, what knows nothing, and the clear images themselves.
 CONTROLS = ("mean_image", "random_latent", "random_image")
@@ -80,63 +77,6 @@ class Scene:
     """Encoder and decoder of the job's `own`."""
     recogniser: Any
     """A classifier of clear images, flat, in [0, 1]."""
-
-
-def attack_jobs(config: StudyConfig, sources: list[Source], datasets: dict[str, AttackParts]) -> Iterator[AttackJob]:
-    """Every attack of a study, with its yardsticks.
-
-    The first instance of each latent configuration is attacked, unless all are asked for. The attacker's own
-    autoencoder is another instance of the same latent sizes where there is one, else the one with the longest latent.
-    """
-    settings = config.attacks
-    victims = [s for s in sources if settings.every_instance or s.instance == 0]
-    points = list(dict.fromkeys(s.point for s in victims))[: settings.encoders]
-    for source in victims:
-        if not settings.names or source.point not in points:
-            continue
-        own = _own(source, sources)
-        for dataset, parts in datasets.items():
-            for attack, k, draw, representation in _asked(config, own, source, len(parts.pairs)):
-                yield AttackJob(
-                    source=source,
-                    dataset=dataset,
-                    attack=attack,
-                    k=k,
-                    draw=draw,
-                    representation=representation,
-                    own=own.trial if own and (attack.startswith("stitch") or attack == "other_decoder") else "",
-                    pairs_seed=derive(config.seed, "attack pairs", dataset, draw),
-                    seed=derive(config.seed, "attack", dataset, attack, k, draw),
-                )
-
-
-def _own(source: Source, sources: list[Source]) -> Source | None:
-    others = [s for s in sources if s.trial != source.trial]
-    alike = [s for s in others if _sizes(s) == _sizes(source)]
-    return next(iter(alike), None) or max(others, key=lambda s: s.gaussian + s.categorical, default=None)
-
-
-def _sizes(source: Source) -> tuple[int, int, str]:
-    return source.gaussian, source.categorical, source.variant
-
-
-def _asked(config: StudyConfig, own: Source | None, source: Source, pool: int) -> Iterator[tuple[str, int, int, str]]:
-    settings = config.attacks
-    for name in YARDSTICKS:
-        yield name, 0, 0, "masked"
-    if own and _sizes(own) == _sizes(source):
-        yield "other_decoder", 0, 0, "masked"
-    if "transport" in settings.names:
-        yield "known_plaintexts", 0, 0, "masked"
-    counts = [k for k in settings.pairs if k <= pool]
-    for name in settings.names:
-        if name not in attacks.WITH_PAIRS:
-            yield name, 0, 0, "masked"
-        else:
-            yield from ((name, k, draw, "masked") for k in counts for draw in range(settings.draws))
-    for defence in settings.defences:
-        yield "key", 0, 0, defence
-        yield from (("ridge", k, draw, defence) for k in counts for draw in range(settings.draws))
 
 
 def attack(job: AttackJob, scene: Scene, config: AttacksConfig, shown: int) -> tuple[Record, Images]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from study.cli_handover import add_data_dir, add_handover_commands, add_set
-from study.config import InputError, documentation, presets, read_config
+from study.config import InputError
+from study.config_text import documentation, presets, read_config
 
 EPILOG = """examples:
   study run quick                                   minutes, no network: results/quick/report.html

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from study.config import InputError, read_config
+from study.config import InputError
+from study.config_text import read_config
 
 METRICS = ("accuracy", "precision", "recall")
 

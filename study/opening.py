@@ -8,9 +8,11 @@ from pathlib import Path
 
 from torch import nn
 
+from aae.config import LatentConfig
 from aae.keys import KeyFileError, load_key
 from study import datasets
-from study.config import InputError, StudyConfig, from_plain, refused_changes, to_plain
+from study.config import InputError, StudyConfig
+from study.config_text import from_plain, refused_changes, to_plain
 from study.datasets import ImageSet
 from study.pictures import Images
 from study.records import write_whole
@@ -88,17 +90,22 @@ def open_folder(out: Path, config: StudyConfig) -> None:
 
 
 def given_specs(config: StudyConfig) -> list[TrialSpec]:
-    """The trained autoencoders of another study that have one of this study's latent configurations."""
+    """The trained autoencoders of another study that have one of this study's latent configurations.
+
+    Those trained as this study would train them come first, in its order; of others with the same latent sizes it takes
+    as many as of the configuration with the most instances.
+    """
     source = Path(str(config.encoders.from_))
-    points = {(p.gaussian, p.categorical): p.instances or config.instances for p in config.latents}
+    points = {config.autoencoder(p): p.instances or config.instances for p in config.latents}
+    alike: dict[LatentConfig, int] = {}
+    for autoencoder, instances in points.items():
+        alike[autoencoder.latent] = max(instances, alike.get(autoencoder.latent, 0))
+    places = {autoencoder: place for place, autoencoder in enumerate(points)}
     found = [
         TrialSpec.from_plain(read_result(path.parent)["trial"]) for path in sorted(source.glob("trials/*/result.json"))
     ]
-    chosen = [
-        spec
-        for spec in found
-        if spec.instance < points.get((spec.config.latent.gaussian, spec.config.latent.categorical), 0)
-    ]
+    chosen = [spec for spec in found if spec.instance < points.get(spec.config, alike.get(spec.config.latent, 0))]
+    chosen.sort(key=lambda spec: (places.get(spec.config, len(places)), spec.instance))
     if not chosen:
         raise InputError(
             f"encoders.from = {str(source)!r}: holds no trained pair of this study's latent configurations"

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
-from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from aae.config import RECIPES, AutoencoderConfig
 from study import datasets, objectives
 from study.artifacts import artifact, keep_samples
-from study.attack import attack_jobs
-from study.config import Control, InputError, StudyConfig, TaskConfig, to_plain
-from study.datasets import ImageSet
-from study.evaluate import ClassificationJob, Pictures, ReconstructionJob, Source
+from study.config import InputError, StudyConfig
+from study.config_text import to_plain
+from study.evaluate import Pictures, ReconstructionJob
 from study.front import finalists
+from study.jobs import (
+    SHOWN,
+    attack_jobs,
+    classification_jobs,
+    control_sources,
+    reconstruction_jobs,
+    reconstruction_sets,
+    source_of,
+)
 from study.manifest import write_manifest
 from study.opening import Data, check_folder, given_specs, load_data, open_folder, read_part
 from study.records import Record, RecordFile, file_name, room_in, write_arrays, write_whole
@@ -34,9 +37,6 @@ from study.views.terminal import Progress
 
 if TYPE_CHECKING:
     from study.search import Ended  # brings Ray
-
-#: Pictures of every pair and set that the report can show.
-SHOWN = 12
 
 
 def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, progress: Progress) -> None:
@@ -195,27 +195,6 @@ def _trial_record(
     )
 
 
-def source_of(spec: TrialSpec, config: StudyConfig) -> Source:
-    """How records name this autoencoder."""
-    own, usual = to_plain(spec.config), to_plain(config.autoencoder(config.latents[0]))
-    recipe = own["training"]["recipe"]
-    told = {"batch_size"} | (set(RECIPES[recipe]) if recipe != usual["training"]["recipe"] else set())
-    other = [
-        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-        for room in ("network", "training")
-        for key, value in own[room].items()
-        if value != usual[room][key] and key not in told
-    ]
-    return Source(
-        trial=spec.id,
-        gaussian=own["latent"]["gaussian"],
-        categorical=own["latent"]["categorical"],
-        batch_size=own["training"]["batch_size"],
-        instance=spec.instance,
-        variant=", ".join(other),
-    )
-
-
 def _adopt(source: Path, target: Path) -> None:
     """Copy a trained pair from another study; its result comes last, so what is there is whole."""
     if not (target / "result.json").exists():
@@ -230,32 +209,8 @@ def _pairs(
     """Matched and unmatched errors of every pair of one latent configuration (Eqs 1 to 12)."""
     from study.fanout import FanOut
 
-    network = config.network
-    images = {
-        "P": datasets.patterns(network.image_size, network.channels),
-        "T": data.train,
-        "V": data.held_out,
-        **{
-            f"{name} {part}": image_set.images[chosen]
-            for name, image_set in data.tasks.items()
-            for part, chosen in _as_the_network_sees(image_set, config.seed)
-        },
-    }
-    groups: dict[AutoencoderConfig, list[TrialSpec]] = defaultdict(list)
-    for spec in specs:
-        groups[spec.config].append(spec)
-    jobs = [
-        ReconstructionJob(
-            source=source_of(spec, config),
-            decoders=tuple(s.id for s in group),
-            images=name,
-            shown=SHOWN,
-            seed=derive(config.seed, "pairs", name),
-        )
-        for group in groups.values()
-        for spec in group
-        for name in images
-    ]
+    images = reconstruction_sets(config, data)
+    jobs = reconstruction_jobs(config, specs, images)
     missing = [job for job in jobs if not records.keys.issuperset(job.keys)]
     progress.phase("pairs", len(missing))
     if not missing:
@@ -271,12 +226,6 @@ def _pairs(
             if record.key not in records.keys:
                 records.append(record)
         progress.advance(f"{job.source.trial} on {job.images}")
-
-
-def _as_the_network_sees(image_set: ImageSet, seed: int) -> list[tuple[str, NDArray[np.int64]]]:
-    """The T and V of a task: the paper's text leaves open which data set its 40,000 and 10,000 images are from."""
-    parts = datasets.split(image_set, "paper", "mlp", seed)
-    return [("T", parts.train), ("V", parts.validation)]
 
 
 def _keep_pictures(out: Path, job: ReconstructionJob, pictures: Pictures) -> None:
@@ -307,7 +256,7 @@ def _classification(
     fan_out = FanOut(config.classifiers, config.seed)
     for spec in specs:
         fan_out.add_module(f"{spec.id}/encoder", read_part(out, spec, "encoder"))
-    for source, control, autoencoder in controls(config, specs):
+    for source, control, autoencoder in control_sources(config, specs):
         if control != "raw" and any(job.source == source for job in missing):
             seed = derive(config.seed, "control", control)
             fan_out.add_control(source.trial, control, autoencoder, data.train, seed)
@@ -352,64 +301,3 @@ def _attacks(
             write_arrays(folder / f"{job.attack}-{job.k}.npz", restored=restored)
         records.append(record)
         progress.advance(f"{job.dataset}, {job.attack}, {job.k} pairs: MSE {record.metrics['mse']:.4f}")
-
-
-def classification_jobs(config: StudyConfig, specs: list[TrialSpec], data: Data) -> list[ClassificationJob]:
-    """Every classification of a study: encoders and controls, protocols, classifiers, draws."""
-    return [
-        ClassificationJob(
-            source=source,
-            dataset=task.data,
-            classes=classes,
-            class_names=tuple(data.tasks[task.data].class_names[c] for c in classes),
-            draw=draw,
-            protocol=protocol,
-            classifier=classifier,
-            representation=representation,
-            seed=derive(config.seed, "classifier", classifier, task.data, count, draw),
-            estimators=estimators,
-        )
-        for source, representation, protocol, classifier, estimators in _learners(config, specs)
-        for task in config.tasks
-        for count, draw, classes in _draws(config, task, data)
-    ]
-
-
-def _learners(config: StudyConfig, specs: list[TrialSpec]) -> Iterator[tuple[Source, str, str, str, tuple[int, ...]]]:
-    """What learns from what: source of the vectors, representation, protocol, classifier, further estimators."""
-    names = config.classifiers.names
-    for spec in specs:
-        for protocol, name in itertools.product(config.protocols, names):
-            swept = spec == specs[0] and protocol == "paper" and name in ("random_forest", "adaboost")
-            usual = getattr(getattr(config.classifiers, name, None), "estimators", 0)
-            more = tuple(count for count in config.estimators if swept and count != usual)
-            yield source_of(spec, config), "masked", protocol, name, more
-    if "shared" in config.protocols:
-        first = [source_of(spec, config) for spec in specs if spec.instance == 0] if config.attacks.names else []
-        for source in first[: config.attacks.encoders]:
-            yield from ((source, defence, "shared", name, ()) for defence in config.attacks.defences for name in names)
-        for source, control, _ in controls(config, specs):
-            yield from (
-                (source, control, "shared", name, ()) for name in names if (control, name) != ("raw", "adaboost")
-            )
-
-
-def controls(config: StudyConfig, specs: list[TrialSpec]) -> Iterator[tuple[Source, Control, AutoencoderConfig]]:
-    """Controls beside the trials: raw pixels once, the others once for each pair of latent sizes."""
-    sizes = {(s.config.latent.gaussian, s.config.latent.categorical): s.config for s in reversed(specs)}
-    for control in config.controls:
-        if control == "raw":
-            yield Source(trial="raw", gaussian=0, categorical=0, batch_size=0, instance=0), control, specs[0].config
-            continue
-        for (gaussian, categorical), autoencoder in sorted(sizes.items(), key=lambda item: item[0]):
-            trial = f"{control}-g{gaussian}-c{categorical}"
-            source = Source(trial=trial, gaussian=gaussian, categorical=categorical, batch_size=0, instance=0)
-            yield source, control, autoencoder
-
-
-def _draws(config: StudyConfig, task: TaskConfig, data: Data) -> list[tuple[int, int, tuple[int, ...]]]:
-    return [
-        (count, index, classes)
-        for count in task.classes
-        for index, classes in enumerate(datasets.draws(data.tasks[task.data], count, config.draws, config.seed))
-    ]

@@ -19,7 +19,8 @@ from aae.masking import mask
 from aae.networks import Autoencoder
 from aae.priors import judge
 from aae.training import Images, TrainingState, train_epochs
-from study.config import StudyConfig, from_table, to_plain
+from study.config import StudyConfig
+from study.config_text import from_table, to_plain
 from study.records import write_whole
 from study.seeds import derive, identity
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from study.config import StudyConfig, to_plain
+from study.config import StudyConfig
+from study.config_text import to_plain
 from study.front import hypervolume, judgement, on_front, oriented, paired, reference_point
 from study.objectives import OBJECTIVES, directions
 from study.records import Record

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from study.config import read_config
+from study.config_text import read_config
 from study.records import read_records
 
 PHASES = ("start", "epoch", "checkpoint", "finished trial", "fan-out", "report")

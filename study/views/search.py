@@ -13,7 +13,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from study.config import StudyConfig, from_plain
+from study.config import StudyConfig
+from study.config_text import from_plain
 from study.records import Record
 from study.trial import read_result
 from study.verdict import summarise_search

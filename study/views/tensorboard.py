@@ -21,7 +21,8 @@ from tensorboardX import summary
 
 from study.aggregate import summarise
 from study.artifacts import artifact, read_arrays
-from study.config import InputError, StudyConfig, flat, from_plain
+from study.config import InputError, StudyConfig
+from study.config_text import flat, from_plain
 from study.records import Record, frame, read_records
 from study.trial import TrialSpec, read_progress, trial_specs
 from study.views import tables, tensorboard_results

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from aae.keys import load_key
-from study.config import StudyConfig, from_plain
+from study.config import StudyConfig
+from study.config_text import from_plain
 from study.records import read_records
 from tests.conftest import run_study
 

@@ -12,11 +12,12 @@ from aae.networks import Autoencoder
 from attacks import AttacksConfig
 from classifiers import ClassifiersConfig
 from classifiers.config import ForestConfig
-from study.attack import CONTROLS, AttackJob, Scene, attack, attack_jobs, fit_recogniser
+from study.attack import CONTROLS, AttackJob, Scene, attack, fit_recogniser
 from study.config import InputError, StudyConfig
 from study.datasets import ImageSet, attack_parts
 from study.defences import defend
 from study.evaluate import Source
+from study.jobs import attack_jobs
 
 CONFIG = AttacksConfig(
     pairs=(10, 30, 500), draws=2, victims=24, public=40, width=4, steps=30, optimised=5, descents=25, rounds=3

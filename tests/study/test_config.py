@@ -8,18 +8,9 @@ from hypothesis import strategies as st
 
 from aae.config import AutoencoderConfig, TrainingConfig
 from attacks import AttacksConfig
-from study.config import (
-    InputError,
-    LatentPoint,
-    StudyConfig,
-    documentation,
-    from_plain,
-    presets,
-    read_config,
-    refused_changes,
-    to_plain,
-)
-from study.run import source_of
+from study.config import InputError, LatentPoint, StudyConfig
+from study.config_text import documentation, from_plain, presets, read_config, refused_changes, to_plain
+from study.jobs import source_of
 from study.trial import trial_specs
 
 

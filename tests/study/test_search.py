@@ -14,7 +14,8 @@ from aae.networks import Autoencoder
 from classifiers import ClassifiersConfig
 from classifiers.config import ForestConfig
 from study import objectives
-from study.config import InputError, StudyConfig, TaskConfig, read_config, refused_changes, to_plain
+from study.config import InputError, StudyConfig, TaskConfig
+from study.config_text import read_config, refused_changes, to_plain
 from study.datasets import ImageSet, split
 from study.front import finalists, hypervolume, judgement, on_front, paired
 from study.proposals import Mirrors, Proposals, search_spec

@@ -7,7 +7,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from study.config import StudyConfig, TaskConfig, to_plain
+from study.config import StudyConfig, TaskConfig
+from study.config_text import to_plain
 from study.records import Record
 from study.views.tensorboard import scalar_tag, write_tensorboard
 

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig
-from study.config import read_config
+from study.config_text import read_config
+from study.opening import given_specs
 from study.trial import TrialSpec, read_result, run_trial, trial_specs
 
 
@@ -80,3 +81,18 @@ def test_instances_of_different_configurations_share_their_seeds():
     specs = trial_specs(read_config("quick", ["instances=2", "latents=[{gaussian=8},{gaussian=9}]"]))
     assert [s.seed for s in specs[:2]] == [s.seed for s in specs[2:]]
     assert specs[0].seed != specs[1].seed
+
+
+def test_trained_pairs_are_taken_by_configuration_then_by_size(tmp_path, monkeypatch):
+    """The preset `paper` has two configurations of one size, with four and one instances; folders sort by hash."""
+    trained = trial_specs(read_config("paper", []))
+    others = trial_specs(read_config("paper", ["training.epochs=3"]))
+    elsewhere = trial_specs(read_config("paper", ["latents=[{gaussian=8}]"]))
+    for found in (*trained, *others, *elsewhere):
+        folder = tmp_path / "trials" / found.id
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps({"trial": found.plain()}))
+    monkeypatch.setattr("study.opening.read_part", lambda *_: None)
+    chosen = given_specs(read_config("paper", [f"encoders.from={tmp_path}"]))
+    assert chosen[: len(trained)] == trained
+    assert set(chosen[len(trained) :]) == set(others)

@@ -1,0 +1,224 @@
+"""A configuration as text: read from TOML and settings, written, compared with an earlier one, explained key by key."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from study.config import InputError, StudyConfig
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def presets() -> dict[str, Path]:
+    """The studies that come with the package, by name."""
+    folder = Path(str(resources.files("study"))) / "presets"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def read_config(name_or_file: str, settings: list[str]) -> StudyConfig:
+    """Read a preset or a TOML file and apply `key=value` settings; raise `InputError` for anything amiss."""
+    known = presets()
+    path = known.get(name_or_file, Path(name_or_file))
+    if name_or_file not in known and not path.suffix:
+        raise InputError(
+            f"preset {name_or_file!r}: is not known{_suggestion(name_or_file, list(known))}; "
+            f"there are {', '.join(known)}, or give a .toml file"
+        )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as TOML: {error}") from None
+    for setting in settings:
+        _apply(values, setting)
+    return from_table(StudyConfig, values, where=str(path))
+
+
+def _apply(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"--set {setting!r}: must be key=value, for example training.epochs=2")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"--set {setting!r}: {section} is not a section")
+    values[last] = value
+
+
+def from_table(cls: type[Any], table: Mapping[str, Any], *, where: str, path: str = "") -> Any:
+    """Build a configuration dataclass from a TOML table; `InputError` names the file and the dotted key."""
+    hints = typing.get_type_hints(cls)
+    fields = {f.name.rstrip("_"): f.name for f in dataclasses.fields(cls)}
+    for key in table:
+        if key not in fields:
+            raise InputError(f"{where}: unknown key {path}{key}{_suggestion(key, list(fields))}")
+    values = {fields[key]: _convert(hints[fields[key]], value, where, f"{path}{key}") for key, value in table.items()}
+    for f in dataclasses.fields(cls):
+        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise InputError(f"{where}: {path}{f.name} is missing: give it a value")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise InputError(f"{where}: {path}{error}") from None
+
+
+def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return from_table(typing.cast("type[Any]", hint), value, where=where, path=f"{key}.")
+    if origin is Literal and value in arguments:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        inner = [a for a in arguments if a is not type(None)]
+        return None if value is None else _convert(inner[0], value, where, key)
+    if origin is tuple and isinstance(value, list):
+        every = arguments[1:] == (...,)
+        if every or len(arguments) == len(value):
+            kinds = [arguments[0]] * len(value) if every else arguments
+            return tuple(
+                _convert(kind, item, where, f"{key}[{i}]")
+                for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
+            )
+    if hint is float and type(value) in (int, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise InputError(f"{where}: {key} = {value!r}: must be a finite number")
+        return float(value)
+    if hint is Any:
+        return tuple(value) if isinstance(value, list) else value
+    if hint in (int, bool, str) and type(value) is hint:
+        return value
+    raise InputError(f"{where}: {key} = {value!r}: must be {_kind(hint)}")
+
+
+def _kind(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return "a table"
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin in (typing.Union, types.UnionType):
+        return _kind(next(a for a in arguments if a is not type(None)))
+    if origin is tuple:
+        return "a list, each " + _kind(arguments[0])
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text", Any: "any value"}[hint]
+
+
+def _suggestion(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f": did you mean {close[0]}?" if close else ""
+
+
+# --- writing, comparing, explaining ------------------------------------------------------------------------------
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON values, complete; `from_plain` takes it back."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
+
+
+def from_plain(cls: type[Any], values: Mapping[str, Any]) -> Any:
+    """Take back what `to_plain` gave."""
+    trimmed = {key.rstrip("_"): value for key, value in values.items()}
+    if "encoders" in trimmed:
+        trimmed["encoders"] = {key.rstrip("_"): value for key, value in trimmed["encoders"].items()}
+    return from_table(cls, trimmed, where="configuration")
+
+
+#: Keys that may change from one run of a study to the next, and keys that may grow.
+FREE = (
+    "title", "resources.gpu", "resources.retries", "storage.url", "storage.endpoint", "search.concurrent",
+    "search.time_budget", "search.storage",
+)  # fmt: skip
+MORE = ("draws", "instances", "attacks.draws", "search.trials", "search.finalists", "search.fresh_seeds")
+
+
+def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
+    """Keys in which `new` may not differ from the study it continues, each with both values.
+
+    Allowed: more draws, instances, latent configurations, attacks, pairs, defences, trials, finalists or fresh seeds;
+    another title, another storage, other resources but the threads.
+    """
+    differences = []
+    a, b = dict(flat(to_plain(old))), dict(flat(to_plain(new)))
+    for key in sorted(a.keys() | b.keys()):
+        before, after = a.get(key), b.get(key)
+        if before == after or key in FREE:
+            continue
+        if key in MORE and after > before:  # type: ignore[operator]
+            continue
+        if key in ("attacks.names", "attacks.pairs", "attacks.defences") and set(before) < set(after):  # type: ignore[arg-type]
+            continue
+        if key == "latents" and _extends(before, after):
+            continue
+        differences.append(f"{key} = {after!r} (it was {before!r})")
+    return differences
+
+
+def _extends(before: Any, after: Any) -> bool:
+    """Every old latent configuration is still there, with at least as many instances."""
+
+    def identity(point: dict[str, Any]) -> str:
+        return json.dumps({k: v for k, v in point.items() if k != "instances"}, sort_keys=True)
+
+    later = {identity(point): point["instances"] for point in after}
+    return all(identity(p) in later and (later[identity(p)] or 0) >= (p["instances"] or 0) for p in before)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested tables by their dotted keys."""
+    for key, value in values.items():
+        name = f"{prefix}{key.rstrip('_')}"
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def documentation(cls: type[Any] = StudyConfig, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Every key of a configuration as (key, kind, default, meaning), from the lines under its fields."""
+    hints = typing.get_type_hints(cls)
+    meanings = _lines_under_fields(cls)
+    for f in dataclasses.fields(cls):
+        key = prefix + f.name.rstrip("_")
+        hint = hints[f.name]
+        arguments = typing.get_args(hint)
+        if dataclasses.is_dataclass(hint):
+            yield from documentation(typing.cast("type[Any]", hint), f"{key}.")
+        elif typing.get_origin(hint) is tuple and dataclasses.is_dataclass(arguments[0]):
+            yield key, "a list of tables", "", meanings[f.name]
+            yield from documentation(typing.cast("type[Any]", arguments[0]), f"{key}[].")
+        else:
+            default = "required" if f.default is dataclasses.MISSING else json.dumps(f.default)
+            yield key, _kind(hint), "unset" if default == "null" else default, meanings[f.name]
+
+
+def _lines_under_fields(cls: type[Any]) -> dict[str, str]:
+    body = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return {
+        node.target.id: " ".join(ast.literal_eval(line.value).split())
+        for node, line in zip(body.body, body.body[1:], strict=False)
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and isinstance(line, ast.Expr)
+        and isinstance(line.value, ast.Constant)
+    }

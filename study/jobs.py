@@ -1,0 +1,209 @@
+"""What a study has to do, piece by piece, before any of it runs: every job, named and seeded.
+
+The order in which jobs run changes none of their numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+import attacks
+from aae.config import RECIPES, AutoencoderConfig
+from study import datasets
+from study.attack import YARDSTICKS, AttackJob
+from study.config import Control, StudyConfig, TaskConfig
+from study.config_text import to_plain
+from study.datasets import AttackParts
+from study.evaluate import ClassificationJob, ReconstructionJob, Source
+from study.opening import Data
+from study.pictures import Images
+from study.seeds import derive
+from study.trial import TrialSpec
+
+#: Pictures of every pair and set that the report can show.
+SHOWN = 12
+
+
+def source_of(spec: TrialSpec, config: StudyConfig) -> Source:
+    """How records name this autoencoder."""
+    own, usual = to_plain(spec.config), to_plain(config.autoencoder(config.latents[0]))
+    recipe = own["training"]["recipe"]
+    told = {"batch_size"} | (set(RECIPES[recipe]) if recipe != usual["training"]["recipe"] else set())
+    other = [
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+        for room in ("network", "training")
+        for key, value in own[room].items()
+        if value != usual[room][key] and key not in told
+    ]
+    return Source(
+        trial=spec.id,
+        gaussian=own["latent"]["gaussian"],
+        categorical=own["latent"]["categorical"],
+        batch_size=own["training"]["batch_size"],
+        instance=spec.instance,
+        variant=", ".join(other),
+    )
+
+
+# --- pairs -------------------------------------------------------------------------------------------------------
+
+
+def reconstruction_jobs(
+    config: StudyConfig, specs: list[TrialSpec], sets: Mapping[str, Images]
+) -> list[ReconstructionJob]:
+    """Every encoder with the decoders of all instances of its configuration, on every set of images."""
+    groups: dict[AutoencoderConfig, list[TrialSpec]] = defaultdict(list)
+    for spec in specs:
+        groups[spec.config].append(spec)
+    return [
+        ReconstructionJob(
+            source=source_of(spec, config),
+            decoders=tuple(s.id for s in group),
+            images=name,
+            shown=SHOWN,
+            seed=derive(config.seed, "pairs", name),
+        )
+        for group in groups.values()
+        for spec in group
+        for name in sets
+    ]
+
+
+def reconstruction_sets(config: StudyConfig, data: Data) -> dict[str, Images]:
+    """P, T and V, and T and V of every task: the paper leaves open which data set its 40,000 and 10,000 are of."""
+    network = config.network
+    sets = {
+        "P": datasets.patterns(network.image_size, network.channels),
+        "T": data.train,
+        "V": data.held_out,
+    }
+    for name, image_set in data.tasks.items():
+        parts = datasets.split(image_set, "paper", "mlp", config.seed)
+        sets |= {f"{name} T": image_set.images[parts.train], f"{name} V": image_set.images[parts.validation]}
+    return sets
+
+
+# --- classification ----------------------------------------------------------------------------------------------
+
+
+def classification_jobs(config: StudyConfig, specs: list[TrialSpec], data: Data) -> list[ClassificationJob]:
+    """Every classification of a study: encoders and controls, protocols, classifiers, draws."""
+    return [
+        ClassificationJob(
+            source=source,
+            dataset=task.data,
+            classes=classes,
+            class_names=tuple(data.tasks[task.data].class_names[c] for c in classes),
+            draw=draw,
+            protocol=protocol,
+            classifier=classifier,
+            representation=representation,
+            seed=derive(config.seed, "classifier", classifier, task.data, count, draw),
+            estimators=estimators,
+        )
+        for source, representation, protocol, classifier, estimators in _learners(config, specs)
+        for task in config.tasks
+        for count, draw, classes in _draws(config, task, data)
+    ]
+
+
+def _learners(config: StudyConfig, specs: list[TrialSpec]) -> Iterator[tuple[Source, str, str, str, tuple[int, ...]]]:
+    """What learns from what: source of the vectors, representation, protocol, classifier, further estimators."""
+    names = config.classifiers.names
+    for spec in specs:
+        for protocol, name in itertools.product(config.protocols, names):
+            swept = spec == specs[0] and protocol == "paper" and name in ("random_forest", "adaboost")
+            usual = getattr(getattr(config.classifiers, name, None), "estimators", 0)
+            more = tuple(count for count in config.estimators if swept and count != usual)
+            yield source_of(spec, config), "masked", protocol, name, more
+    if "shared" in config.protocols:
+        first = [source_of(spec, config) for spec in specs if spec.instance == 0] if config.attacks.names else []
+        for source in first[: config.attacks.encoders]:
+            yield from ((source, defence, "shared", name, ()) for defence in config.attacks.defences for name in names)
+        for source, control, _ in control_sources(config, specs):
+            yield from (
+                (source, control, "shared", name, ()) for name in names if (control, name) != ("raw", "adaboost")
+            )
+
+
+def control_sources(config: StudyConfig, specs: list[TrialSpec]) -> Iterator[tuple[Source, Control, AutoencoderConfig]]:
+    """Controls beside the trials: raw pixels once, the others once for each pair of latent sizes."""
+    sizes = {(s.config.latent.gaussian, s.config.latent.categorical): s.config for s in reversed(specs)}
+    for control in config.controls:
+        if control == "raw":
+            yield Source(trial="raw", gaussian=0, categorical=0, batch_size=0, instance=0), control, specs[0].config
+            continue
+        for (gaussian, categorical), autoencoder in sorted(sizes.items(), key=lambda item: item[0]):
+            trial = f"{control}-g{gaussian}-c{categorical}"
+            source = Source(trial=trial, gaussian=gaussian, categorical=categorical, batch_size=0, instance=0)
+            yield source, control, autoencoder
+
+
+def _draws(config: StudyConfig, task: TaskConfig, data: Data) -> list[tuple[int, int, tuple[int, ...]]]:
+    return [
+        (count, index, classes)
+        for count in task.classes
+        for index, classes in enumerate(datasets.draws(data.tasks[task.data], count, config.draws, config.seed))
+    ]
+
+
+# --- attacks -----------------------------------------------------------------------------------------------------
+
+
+def attack_jobs(config: StudyConfig, sources: list[Source], datasets: dict[str, AttackParts]) -> Iterator[AttackJob]:
+    """Every attack of a study, with its yardsticks.
+
+    The first instance of each latent configuration is attacked, unless all are asked for. The attacker's own
+    autoencoder is another instance of the same latent sizes where there is one, else the one with the longest latent.
+    """
+    settings = config.attacks
+    victims = [s for s in sources if settings.every_instance or s.instance == 0]
+    points = list(dict.fromkeys(s.point for s in victims))[: settings.encoders]
+    for source in victims:
+        if not settings.names or source.point not in points:
+            continue
+        own = _own(source, sources)
+        for dataset, parts in datasets.items():
+            for attack, k, draw, representation in _asked(config, own, source, len(parts.pairs)):
+                yield AttackJob(
+                    source=source,
+                    dataset=dataset,
+                    attack=attack,
+                    k=k,
+                    draw=draw,
+                    representation=representation,
+                    own=own.trial if own and (attack.startswith("stitch") or attack == "other_decoder") else "",
+                    pairs_seed=derive(config.seed, "attack pairs", dataset, draw),
+                    seed=derive(config.seed, "attack", dataset, attack, k, draw),
+                )
+
+
+def _own(source: Source, sources: list[Source]) -> Source | None:
+    others = [s for s in sources if s.trial != source.trial]
+    alike = [s for s in others if _sizes(s) == _sizes(source)]
+    return next(iter(alike), None) or max(others, key=lambda s: s.gaussian + s.categorical, default=None)
+
+
+def _sizes(source: Source) -> tuple[int, int, str]:
+    return source.gaussian, source.categorical, source.variant
+
+
+def _asked(config: StudyConfig, own: Source | None, source: Source, pool: int) -> Iterator[tuple[str, int, int, str]]:
+    settings = config.attacks
+    for name in YARDSTICKS:
+        yield name, 0, 0, "masked"
+    if own and _sizes(own) == _sizes(source):
+        yield "other_decoder", 0, 0, "masked"
+    if "transport" in settings.names:
+        yield "known_plaintexts", 0, 0, "masked"
+    counts = [k for k in settings.pairs if k <= pool]
+    for name in settings.names:
+        if name not in attacks.WITH_PAIRS:
+            yield name, 0, 0, "masked"
+        else:
+            yield from ((name, k, draw, "masked") for k in counts for draw in range(settings.draws))
+    for defence in settings.defences:
+        yield "key", 0, 0, defence
+        yield from (("ridge", k, draw, defence) for k in counts for draw in range(settings.draws))
