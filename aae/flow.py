@@ -32,6 +32,18 @@ FEWEST, FEWEST_EACH = 1000, 10
 EPOCHS, BATCH, RATE, DECAY = 10, 500, 2e-3, 1e-2
 
 
+@torch.no_grad()
+def round_to_half(module: nn.Module) -> None:
+    """Round the weights of linear layers and convolutions to half precision, in which a key's file holds them.
+
+    What does not fit (beyond 65,504) is left.
+    """
+    for parameter in module.parameters():
+        rounded = parameter.half().to(parameter.dtype)
+        if parameter.dim() > 1 and rounded.isfinite().all():
+            parameter.copy_(rounded)
+
+
 class Whitening(nn.Module):
     """A linear change of coordinates of the Gaussian part, and its exact inverse.
 
@@ -178,6 +190,7 @@ def fit(flow: Flow, views_NG: Sequence[Tensor], generator: torch.Generator) -> N
         if (now := judge()) < least:
             least, best = now, deepcopy(flow.state_dict())
     flow.load_state_dict(best)
+    round_to_half(flow)
     if isinstance(flow.whitening, Whitening):
         with torch.no_grad():
             z_NG = flow(views_NG[0]).double()

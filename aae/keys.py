@@ -2,6 +2,7 @@
 
 Each is a safetensors file (no code runs when it is read) of mode 0600, with its configuration and the identity of
 the pair in the header. The identity is random: whoever holds the encoder cannot compute it, only read it there.
+Weights that half precision holds exactly, which those of finished training are, take half the room.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from aae.config import LatentConfig, NetworkConfig, from_plain
+from aae.flow import Whitening
 from aae.locks import MAGIC, LockError, unlock
 from aae.networks import Autoencoder, Decoder, Encoder
 
 #: The layout of the files; another number is refused.
-FORMAT = "1"
+FORMAT = "2"
+
+#: What one half never uses of a whitening, and therefore does not hold.
+UNUSED = {"encoder": "inverse", "decoder": "matrix"}
 
 Header = dict[str, str]
 Shapes = dict[str, list[int]]
@@ -80,9 +85,20 @@ def save_pair(folder: Path, nets: Autoencoder, network: NetworkConfig) -> str:
             "latent": json.dumps(asdict(nets.latent)),
             "network": json.dumps(asdict(network)),
         }
-        tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+        tensors = {
+            name: _smallest(value.detach().cpu().contiguous())
+            for name, value in module.state_dict().items()
+            if not name.endswith(f"whitening.{UNUSED[part]}")
+        }
         write_private(folder / f"{part}.safetensors", save(tensors, metadata=header))
     return pair
+
+
+def _smallest(value: Tensor) -> Tensor:
+    """A matrix in half precision, where that holds it exactly."""
+    if value.dtype != torch.float32 or value.dim() < 2 or not torch.equal(value.half().float(), value):
+        return value
+    return value.half()
 
 
 def load_key(path: Path, part: str | None = None, passphrase: Callable[[], str] | None = None) -> Key:
@@ -104,6 +120,9 @@ def load_key(path: Path, part: str | None = None, passphrase: Callable[[], str] 
             try:
                 with torch.device("meta"):  # shapes first, memory after: a hostile header allocates nothing
                     module = _PARTS[found](latent, network)
+                for whitening in module.modules():
+                    if isinstance(whitening, Whitening):
+                        setattr(whitening, UNUSED[found], None)
             except (TypeError, ValueError) as error:  # as of half a layer
                 raise KeyFileError(f"{path}: its configuration is not valid: {error}") from None
             _check_shapes(path, module, shapes)
@@ -112,8 +131,7 @@ def load_key(path: Path, part: str | None = None, passphrase: Callable[[], str] 
         raise KeyFileError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError) as error:
         raise KeyFileError(f"{path}: is not a readable safetensors file ({error})") from None
-    _check_values(path, module, tensors)
-    module.load_state_dict(tensors, assign=True)
+    module.load_state_dict(_checked(path, module, tensors), assign=True)
     return Key(found, header["pair"], latent, network, module.eval().requires_grad_(requires_grad=False))
 
 
@@ -172,10 +190,16 @@ def _check_shapes(path: Path, module: nn.Module, shapes: dict[str, list[int]]) -
         raise KeyFileError(f"{path}: {odd[0]} does not fit the configuration in the same file ({len(odd)} such)")
 
 
-def _check_values(path: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+def _checked(path: Path, module: nn.Module, tensors: Tensors) -> Tensors:
+    """The tensors in the precision of the module."""
+    found = {}
     for name, wanted in module.state_dict().items():
         value = tensors[name]
+        if value.dtype == torch.float16 and wanted.dtype == torch.float32 and value.dim() > 1:
+            value = value.float()
         if value.dtype != wanted.dtype or (value.is_floating_point() and not bool(value.isfinite().all())):
             raise KeyFileError(f"{path}: {name} holds values that are not finite or not of type {wanted.dtype}")
         if name.endswith(".shuffled") and not torch.equal(value.sort().values, torch.arange(len(value))):
             raise KeyFileError(f"{path}: {name} does not hold every dimension once")
+        found[name] = value
+    return found

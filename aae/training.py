@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aae.config import AutoencoderConfig
-from aae.flow import fit
+from aae.flow import fit, round_to_half
 from aae.masking import mask, unmask_tensor
 from aae.networks import Autoencoder
 from aae.priors import diagnose, sample_categorical, sample_gaussian
@@ -231,6 +231,9 @@ def train_epochs(state: TrainingState, train: Images, held_out: Images) -> Itera
         if not all(map(math.isfinite, losses.values())):
             raise DivergedError(f"epoch {state.epoch + 1}: {losses}")
         last = state.epoch + 1 == training.epochs
+        if last:  # before anything is fitted to them
+            round_to_half(state.nets.encoder)
+            round_to_half(state.nets.decoder)
         if training.whiten:
             _place_whitening(state, train, last=last)
         state.epoch += 1

@@ -43,15 +43,15 @@ class AttacksConfig:
     (S deviations of each component), `rounded@S` (to whole multiples of S deviations), `dropped@S` (a share S)."""
     penalties: tuple[float, ...] = (1e-12, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e4)
     """Of every ridge regression, in units of the largest squared singular value; the attacker's pairs choose."""
-    width: int = 32
-    """Channels of the convolutional inversion decoder; eight times as many units in the network between latents."""
-    steps: int = 1000
-    """Training steps of an inversion decoder or a network between latents, at most."""
+    width: int = 8
+    """Channels of the convolutions that refine a restored image."""
+    steps: int = 2000
+    """Training steps of an inversion or a network between latents, at most; the learning rate falls to zero."""
     batch_size: int = 64
     """Pairs a step."""
     learning_rate: float = 1e-3
     """Of Adam, in everything trained."""
-    patience: int = 5
+    patience: int = 20
     """Training ends when so many checks, 25 steps apart, brought nothing on the attacker's held-back pairs."""
     optimised: int = 200
     """Images restored by optimisation with known weights, at most: it is the slowest attack."""

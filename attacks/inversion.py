@@ -26,10 +26,17 @@ CHECK = 25
 #: Pairs held back at most.
 HELD = 1000
 
+#: Residual blocks that straighten a vector.
+BLOCKS = 4
+
 #: Images that pass through a network at once.
 CHUNK = 500
 
 Floats = NDArray[np.float64]
+
+
+def _float32(values: NDArray[np.floating]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def ridge(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
@@ -39,11 +46,8 @@ def ridge(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
 
 
 def inversion(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
-    """Rungs 2 and 3: a convolutional decoder trained on the pairs, as a correction of the ridge regression."""
-    vectors_KD, pixels_KP = knowledge.pairs("inversion")
-    predict = fit_corrected(
-        vectors_KD, pixels_KP, lambda: _Decoder(vectors_KD.shape[1], knowledge.images.shape[1:], config), config, seed
-    )
+    """Rungs 2 and 3: what bends the vectors is learned away before the ridge regression, and convolutions refine it."""
+    predict = fit_corrected(*knowledge.pairs("inversion"), config, seed, knowledge.images.shape[1:])
     return knowledge.shaped(predict(knowledge.victims))
 
 
@@ -51,11 +55,18 @@ def inversion(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restore
 
 
 def fit_corrected(
-    vectors_KD: Floats, targets_KP: Floats, build: Callable[[], nn.Module], config: AttacksConfig, seed: int
+    vectors_KD: Floats,
+    targets_KP: Floats,
+    config: AttacksConfig,
+    seed: int,
+    shape: tuple[int, ...] | None = None,
 ) -> Callable[[NDArray[np.floating]], Floats]:
-    """Ridge regression and a network trained on what it leaves; a fifth of the pairs, or a thousand, is held back.
+    """Ridge regression and a network trained to better it; a fifth of the pairs, or a thousand, is held back.
 
-    Ridge regression on all pairs is returned where the network brings nothing on the held-back ones, and where there
+    With a `shape`, height, width and channels, the targets are flat images of it, and convolutions refine them.
+
+    The regression is then fitted again on all pairs, and what the network adds is kept. Ridge regression
+    alone is returned where the network brings nothing on the held-back ones, and where there
     are too few: up to one pair more than dimensions, a linear map can pass through all and leaves nothing to learn.
     """
     order_K = np.random.default_rng(seed).permutation(len(vectors_KD))
@@ -64,11 +75,11 @@ def fit_corrected(
         base = fit_ridge(vectors_KD[kept], targets_KP[kept], config.penalties)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = build()
-        correction = _Correction(network, base, _deviations(vectors_KD, 1e-12))
+            correction = _Correction(base, _deviations(vectors_KD, 1e-12), config.width, shape)
         learned, judged = ((vectors_KD[part], targets_KP[part]) for part in (kept, held))
         if _train(correction, learned, judged, config, seed):
-            return correction.predict
+            whole = fit_ridge(vectors_KD, targets_KP, config.penalties)
+            return lambda vectors_ND: whole.predict(vectors_ND) + correction.added(vectors_ND)
     return fit_ridge(vectors_KD, targets_KP, config.penalties).predict
 
 
@@ -78,20 +89,71 @@ def _deviations(vectors_KD: Floats, least: float) -> Floats:
     return np.where(deviation_D > least, deviation_D, 1.0)
 
 
-class _Correction:
-    """A fitted ridge regression and a network that adds to it."""
+class _Correction(nn.Module):
+    """A fitted ridge regression, and what to add to it: its answer to an unbent vector, refined as an image.
 
-    def __init__(self, network: nn.Module, base: Ridge, scale_D: Floats) -> None:
-        self.network, self.base, self.scale_D = network, base, scale_D
+    A mask bends what a linear map could undo. Here residual blocks learn to straighten the vectors, and the regression
+    stays as it was fitted. All of it adds nothing before the first step.
+    """
 
-    def inputs(self, vectors_ND: NDArray[np.floating]) -> Tensor:
-        return torch.from_numpy(((vectors_ND - self.base.mean) / self.scale_D).astype(np.float32))
+    def __init__(self, base: Ridge, scale_D: Floats, width: int, shape: tuple[int, ...] | None) -> None:
+        super().__init__()
+        self.base, self.scale_D = base, scale_D
+        self.weight_PD = _float32(base.weight * scale_D[:, None]).T.contiguous()
+        dimensions = len(scale_D)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(dimensions, dimensions), nn.SiLU(), _zero(nn.Linear(dimensions, dimensions)))
+            for _ in range(BLOCKS)
+        )
+        self.refine = _Refine(width, shape) if shape else None
+
+    def inputs(self, vectors_ND: NDArray[np.floating]) -> tuple[Tensor, Tensor]:
+        """Scaled vectors, and what the ridge regression makes of them."""
+        return _float32((vectors_ND - self.base.mean) / self.scale_D), _float32(self.base.predict(vectors_ND))
+
+    def forward(self, x_BD: Tensor, made_BP: Tensor) -> Tensor:
+        """What to add to `made_BP`."""
+        straight_BD = x_BD
+        for block in self.blocks:
+            straight_BD = straight_BD + block(straight_BD)
+        added_BP = functional.linear(straight_BD - x_BD, self.weight_PD)
+        return added_BP if self.refine is None else added_BP + self.refine(made_BP + added_BP)
 
     @torch.no_grad()
-    def predict(self, vectors_ND: NDArray[np.floating]) -> Floats:
-        self.network.eval()
-        added = torch.cat([self.network(chunk) for chunk in self.inputs(vectors_ND).split(CHUNK)])
-        return self.base.predict(vectors_ND) + added.numpy()
+    def added(self, vectors_ND: NDArray[np.floating]) -> NDArray[np.float32]:
+        """What to add to the regression's answers, for any number of vectors."""
+        parts = [tensor.split(CHUNK) for tensor in self.inputs(vectors_ND)]
+        return torch.cat([self(x_BD, made_BP) for x_BD, made_BP in zip(*parts, strict=True)]).numpy()
+
+
+class _Refine(nn.Module):
+    """Flat images in the order H, W, C -> what to add to them."""
+
+    def __init__(self, width: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        height, breadth, channels = self.shape = shape
+        half = -(-height // 2), -(-breadth // 2)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Upsample(size=half),
+            nn.Conv2d(2 * width, width, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Upsample(size=(height, breadth)),
+            _zero(nn.Conv2d(width, channels, 3, padding=1)),
+        )
+
+    def forward(self, flat_BP: Tensor) -> Tensor:
+        image_BCHW = flat_BP.unflatten(1, self.shape).permute(0, 3, 1, 2)
+        return self.layers(image_BCHW).permute(0, 2, 3, 1).flatten(1)
+
+
+def _zero(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 def _train(
@@ -102,54 +164,31 @@ def _train(
     It learns from the residuals of the ridge regression, which few pairs make small: that is why the
     held-back pairs decide.
     """
-    network, generator = correction.network, torch.Generator().manual_seed(seed)
-    x_KD = correction.inputs(kept[0])
-    y_KP = torch.from_numpy((kept[1] - correction.base.predict(kept[0])).astype(np.float32))
-    adam = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-    first = best = float(np.square(correction.base.predict(held[0]) - held[1]).mean())
+    generator = torch.Generator().manual_seed(seed)
+    x_KD, made_KP = correction.inputs(kept[0])
+    left_KP = _float32(kept[1] - correction.base.predict(kept[0]))
+    left_NP = held[1] - correction.base.predict(held[0])
+    adam = torch.optim.Adam(correction.parameters(), lr=config.learning_rate)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, config.steps)
+    first = best = float(np.square(left_NP).mean())
     weights: dict[str, Tensor] = {}
     waited = 0
     for step in range(1, config.steps + 1):
-        network.train()
         batch = torch.randint(len(x_KD), (min(config.batch_size, len(x_KD)),), generator=generator)
         adam.zero_grad()
-        functional.mse_loss(network(x_KD[batch]), y_KP[batch]).backward()
+        functional.mse_loss(correction(x_KD[batch], made_KP[batch]), left_KP[batch]).backward()
         adam.step()
+        falling.step()
         if step % CHECK == 0 or step == config.steps:
-            error = float(np.square(correction.predict(held[0]) - held[1]).mean())
+            error = float(np.square(correction.added(held[0]) - left_NP).mean())
             waited = 0 if error < best else waited + 1
             if error < best:
-                best, weights = error, {k: v.clone() for k, v in network.state_dict().items()}
+                best, weights = error, {k: v.clone() for k, v in correction.state_dict().items()}
             if waited == config.patience:
                 break
     if weights:
-        network.load_state_dict(weights)
+        correction.load_state_dict(weights)
     return best < first
-
-
-class _Decoder(nn.Module):
-    """Vectors -> flat images in the order H, W, C; it starts as zero everywhere."""
-
-    def __init__(self, inputs: int, shape: tuple[int, ...], config: AttacksConfig) -> None:
-        super().__init__()
-        height, width, channels = shape
-        coarse = 2 * config.width, -(-height // 4), -(-width // 4)
-        last = nn.Conv2d(config.width, channels, 3, padding=1)
-        for parameter in last.parameters():
-            nn.init.zeros_(parameter)
-        self.layers = nn.Sequential(
-            nn.Linear(inputs, coarse[0] * coarse[1] * coarse[2]),
-            nn.Unflatten(1, coarse),
-            nn.LeakyReLU(0.2),
-            nn.Upsample(size=(-(-height // 2), -(-width // 2))),
-            nn.Conv2d(2 * config.width, config.width, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Upsample(size=(height, width)),
-            last,
-        )
-
-    def forward(self, x_BD: Tensor) -> Tensor:
-        return self.layers(x_BD).permute(0, 2, 3, 1).flatten(1)
 
 
 # --- known weights -----------------------------------------------------------------------------------------------
@@ -158,7 +197,7 @@ class _Decoder(nn.Module):
 def weights(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
     """Rung 4: find the image whose masked vector is the victim's, by gradient, with a total-variation prior.
 
-    It starts from the inversion decoder. How smooth and how long is chosen on a tenth of the attacker's own images
+    It starts from what the inversion makes. How smooth and how long is chosen on a tenth of the attacker's own images
     that the decoder did not see; no step at all is among the choices. Without enough images to choose on (one more
     than dimensions, besides those) what the decoder gives is returned.
     """
@@ -170,13 +209,7 @@ def weights(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
     tried, learned = np.split(rng.permutation(len(vectors_KD)), [max(1, min(100, len(vectors_KD) // 10))])
     if len(learned) <= vectors_KD.shape[1] + 1:
         return inversion(knowledge, config, seed)
-    predict = fit_corrected(
-        vectors_KD[learned],
-        pixels_KP[learned],
-        lambda: _Decoder(vectors_KD.shape[1], knowledge.images.shape[1:], config),
-        config,
-        seed,
-    )
+    predict = fit_corrected(vectors_KD[learned], pixels_KP[learned], config, seed, knowledge.images.shape[1:])
     encoder = encoder.eval()
     scale_D = _float32(_deviations(vectors_KD, 1e-4))
 
@@ -203,10 +236,6 @@ def weights(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
             x_BCHW = _descend(encoder, x_BCHW, wanted, scale_D, smooth, min(CHECK, steps - checked))
         restored.append(x_BCHW.permute(0, 2, 3, 1).numpy())
     return np.concatenate(restored)
-
-
-def _float32(vectors: NDArray[np.floating]) -> Tensor:
-    return torch.from_numpy(vectors.astype(np.float32))
 
 
 def _descend(

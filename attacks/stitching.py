@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
-from torch import nn
 
 from attacks.config import AttacksConfig
 from attacks.inversion import fit_corrected
@@ -33,14 +32,7 @@ def affine(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
 def mlp(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
     """Rung 2: a small network, as a correction of the affine map."""
     vectors_KD, latents_KE, own = _both(knowledge, "stitch_mlp")
-
-    def build() -> nn.Module:
-        last = nn.Linear(8 * config.width, latents_KE.shape[1])
-        for parameter in last.parameters():
-            nn.init.zeros_(parameter)
-        return nn.Sequential(nn.Linear(vectors_KD.shape[1], 8 * config.width), nn.ReLU(), last)
-
-    predict = fit_corrected(vectors_KD, latents_KE, build, config, seed)
+    predict = fit_corrected(vectors_KD, latents_KE, config, seed)
     return _decoded(own, predict(knowledge.victims), knowledge)
 
 
