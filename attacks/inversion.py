@@ -1,7 +1,7 @@
 """From masked vectors to pixels: a linear solver, a trained decoder on top of it, and optimisation with known weights.
 
 Everything trained is a correction of a closed form, and is dropped where it does not help on held-back pairs of the
-attacker's own. What is kept may still be a little worse than the closed form on all pairs, which holds none back.
+attacker's own.
 
 Shapes: K pairs, N victims, B of a batch; D inputs, P outputs; C channels, H rows, W columns.
 """
@@ -9,6 +9,7 @@ Shapes: K pairs, N victims, B of a batch; D inputs, P outputs; C channels, H row
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -18,13 +19,16 @@ from torch.nn import functional
 
 from attacks.config import AttacksConfig
 from attacks.knowledge import Knowledge, Restored, flat
-from attacks.ridge import Ridge, fit_ridge
+from attacks.ridge import Ridge, fit_ridge, judged
 
 #: Training steps between two looks at the held-back pairs.
 CHECK = 25
 
 #: Pairs held back at most.
 HELD = 1000
+
+#: Standard errors by which a network must be better.
+SURE = 2
 
 #: Residual blocks that straighten a vector.
 BLOCKS = 4
@@ -65,10 +69,11 @@ def fit_corrected(
 
     With a `shape`, height, width and channels, the targets are flat images of it, and convolutions refine them.
 
-    The regression is then fitted again on all pairs, and what the network adds is kept. Ridge regression
-    alone is returned where the network brings nothing on the held-back ones, and where there
-    are too few: up to one pair more than dimensions, a linear map can pass through all and leaves nothing to learn.
+    Ridge regression on all pairs is returned where the network is not better, on the held-back pairs and by more than
+    chance, than that regression fitted without the pair in question; and where there are too few: up to one pair more
+    than dimensions, a linear map can pass through all and leaves nothing to learn.
     """
+    whole = fit_ridge(vectors_KD, targets_KP, config.penalties)
     order_K = np.random.default_rng(seed).permutation(len(vectors_KD))
     held, kept = np.split(order_K, [max(1, min(HELD, len(order_K) // 5))])
     if len(kept) > vectors_KD.shape[1] + 1:
@@ -76,11 +81,12 @@ def fit_corrected(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             correction = _Correction(base, _deviations(vectors_KD, 1e-12), config.width, shape)
-        learned, judged = ((vectors_KD[part], targets_KP[part]) for part in (kept, held))
-        if _train(correction, learned, judged, config, seed):
-            whole = fit_ridge(vectors_KD, targets_KP, config.penalties)
-            return lambda vectors_ND: whole.predict(vectors_ND) + correction.added(vectors_ND)
-    return fit_ridge(vectors_KD, targets_KP, config.penalties).predict
+        learned, tested = ((vectors_KD[part], targets_KP[part]) for part in (kept, held))
+        error_N = _train(correction, learned, tested, config, seed)
+        gain_N = whole.left_out[held] - error_N
+        if gain_N.mean() > SURE * gain_N.std() / np.sqrt(len(gain_N)):
+            return correction.predict
+    return whole.predict
 
 
 def _deviations(vectors_KD: Floats, least: float) -> Floats:
@@ -120,10 +126,10 @@ class _Correction(nn.Module):
         return added_BP if self.refine is None else added_BP + self.refine(made_BP + added_BP)
 
     @torch.no_grad()
-    def added(self, vectors_ND: NDArray[np.floating]) -> NDArray[np.float32]:
-        """What to add to the regression's answers, for any number of vectors."""
+    def predict(self, vectors_ND: NDArray[np.floating]) -> Floats:
         parts = [tensor.split(CHUNK) for tensor in self.inputs(vectors_ND)]
-        return torch.cat([self(x_BD, made_BP) for x_BD, made_BP in zip(*parts, strict=True)]).numpy()
+        added = torch.cat([self(x_BD, made_BP) for x_BD, made_BP in zip(*parts, strict=True)])
+        return self.base.predict(vectors_ND) + added.numpy()
 
 
 class _Refine(nn.Module):
@@ -157,9 +163,13 @@ def _zero(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
 
 
 def _train(
-    correction: _Correction, kept: tuple[Floats, Floats], held: tuple[Floats, Floats], config: AttacksConfig, seed: int
-) -> bool:
-    """Train the network in place, keep its best weights; say whether it is better than no network at all.
+    correction: _Correction,
+    kept: tuple[Floats, Floats],
+    held: tuple[Floats, Floats],
+    config: AttacksConfig,
+    seed: int,
+) -> Floats:
+    """Train the network in place, keep its best weights; return its error on each held-back pair.
 
     It learns from the residuals of the ridge regression, which few pairs make small: that is why the
     held-back pairs decide.
@@ -167,12 +177,15 @@ def _train(
     generator = torch.Generator().manual_seed(seed)
     x_KD, made_KP = correction.inputs(kept[0])
     left_KP = _float32(kept[1] - correction.base.predict(kept[0]))
-    left_NP = held[1] - correction.base.predict(held[0])
     adam = torch.optim.Adam(correction.parameters(), lr=config.learning_rate)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, config.steps)
-    first = best = float(np.square(left_NP).mean())
-    weights: dict[str, Tensor] = {}
-    waited = 0
+
+    def judge() -> Floats:
+        error_N: Floats = np.square(judged(correction.predict(held[0]) - held[1])).mean(axis=1)
+        return error_N
+
+    best, waited = judge().mean(), 0
+    weights = deepcopy(correction.state_dict())
     for step in range(1, config.steps + 1):
         batch = torch.randint(len(x_KD), (min(config.batch_size, len(x_KD)),), generator=generator)
         adam.zero_grad()
@@ -180,15 +193,14 @@ def _train(
         adam.step()
         falling.step()
         if step % CHECK == 0 or step == config.steps:
-            error = float(np.square(correction.added(held[0]) - left_NP).mean())
+            error = judge().mean()
             waited = 0 if error < best else waited + 1
             if error < best:
-                best, weights = error, {k: v.clone() for k, v in correction.state_dict().items()}
+                best, weights = error, deepcopy(correction.state_dict())
             if waited == config.patience:
                 break
-    if weights:
-        correction.load_state_dict(weights)
-    return best < first
+    correction.load_state_dict(weights)
+    return judge()
 
 
 # --- known weights -----------------------------------------------------------------------------------------------

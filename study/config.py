@@ -34,6 +34,8 @@ class LatentPoint:
     """Images a step; unset, `training.batch_size`."""
     recipe: Recipe | None = None
     """Another recipe than `training.recipe`, with all that it decides; unset, that one."""
+    whiten: bool | None = None
+    """Another choice than `training.whiten`; unset, that one. The recipe decides on couplings again."""
     instances: int | None = None
     """Autoencoders trained for this configuration; unset, the study's `instances`."""
 
@@ -212,6 +214,9 @@ class StudyConfig:
         training, network = self.training, self.network
         if point.recipe is not None and point.recipe != training.recipe:
             network, training = with_recipe(point.recipe, network, training)
+        if point.whiten is not None and point.whiten != training.whiten:
+            network = dataclasses.replace(network, couplings=None)
+            training = dataclasses.replace(training, whiten=point.whiten)
         training = dataclasses.replace(training, batch_size=point.batch_size or training.batch_size)
         latent = LatentConfig(gaussian=point.gaussian, categorical=point.categorical)
         return AutoencoderConfig(latent=latent, network=network, training=training)

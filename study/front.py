@@ -17,7 +17,7 @@ from study.aggregate import LEVEL
 from study.config import StudyConfig
 from study.objectives import directions
 from study.records import Record
-from study.search_config import SearchConfig, point_of
+from study.search_config import SearchConfig, configured, point_of
 
 Points = NDArray[np.float64]
 
@@ -67,10 +67,10 @@ def reference_point(search: SearchConfig, directed: Mapping[str, str], points_NM
 
 
 def own_points(config: StudyConfig) -> list[dict[str, Any]]:
-    """The points of the study's own latent configurations, as far as they lie in the space and share its recipe."""
+    """The points of the study's own latent configurations, as far as they lie in the space."""
     configs = [config.autoencoder(latent) for latent in config.latents]
-    points = [point_of(config.search.space, c) for c in configs if c.training.recipe == config.training.recipe]
-    return [point for point in points if point is not None]
+    points = [(point_of(config.search.space, c), c) for c in configs]
+    return [point for point, c in points if point is not None and configured(configs[0], point) == c]
 
 
 def finalists(config: StudyConfig, records: Sequence[Record]) -> list[Record]:

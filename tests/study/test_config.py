@@ -142,6 +142,14 @@ class TestAnotherRecipe:
         names = [source_of(spec, config).variant for spec in trial_specs(config)]
         assert names == ["", "recipe paper"]
 
+    def test_without_whitening_there_is_no_flow(self, tmp_path):
+        config = read_config(written(tmp_path, self.TEXT + "whiten = false"), [])
+        ours, other = map(config.autoencoder, config.latents)
+        assert (ours.training.whiten, ours.network.couplings) == (True, 4)
+        assert (other.training.whiten, other.network.couplings) == (False, 0)
+        assert other.training.adversarial_weight == 0.5
+        assert [source_of(spec, config).variant for spec in trial_specs(config)] == ["", "couplings 0, whiten False"]
+
     def test_the_studys_own_is_the_same_point_again(self, tmp_path):
         with pytest.raises(InputError, match="different latent configurations"):
             read_config(written(tmp_path, self.TEXT + 'recipe = "two_phase"'), [])

@@ -84,7 +84,7 @@ def test_instances_of_different_configurations_share_their_seeds():
 
 
 def test_trained_pairs_are_taken_by_configuration_then_by_size(tmp_path, monkeypatch):
-    """The preset `paper` has two configurations of one size, with four and one instances; folders sort by hash."""
+    """The preset `paper` has several configurations of one size; folders sort by hash."""
     trained = trial_specs(read_config("paper", []))
     others = trial_specs(read_config("paper", ["training.epochs=3"]))
     elsewhere = trial_specs(read_config("paper", ["latents=[{gaussian=8}]"]))
