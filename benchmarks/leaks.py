@@ -1,12 +1,14 @@
 """What leaked pairs restore: `python -m benchmarks.leaks DATA-DIR DIR ... [--pairs K ...] [--attacks NAME ...]`.
 
 Each DIR holds what `study train` left. Pairs are images of the training part of CIFAR-100, the same for every DIR; the
-victims are 2,000 images of its test part. Prints the mean squared error on the victims.
+victims are 2,000 images of its test part. Prints the mean squared error on the victims. `--without-flow` attacks each
+encoder a second time, its flow taken off, and off its decoder.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from pathlib import Path
 
@@ -14,13 +16,14 @@ import numpy as np
 import torch
 
 import attacks
+from aae.flow import Flow
 from aae.keys import load_key
 from aae.masking import mask, unmask
 from attacks import AttacksConfig, Knowledge, metrics
 from study import datasets
 
 
-def main(data_dir: Path, folders: list[Path], counts: list[int], names: list[str]) -> None:
+def main(data_dir: Path, folders: list[Path], counts: list[int], names: list[str], *, without_flow: bool) -> None:
     """Print one row for encoder and attack."""
     data, config = datasets.load("cifar100", data_dir), AttacksConfig()
     order = attacks.draw_pairs(len(data.train_images), max(counts), 0)
@@ -28,8 +31,10 @@ def main(data_dir: Path, folders: list[Path], counts: list[int], names: list[str
     truth = victims.astype(np.float32) / np.float32(255)
     print("| encoder | attack | " + " | ".join(f"{k:,} pairs" for k in counts) + " | key | seconds |")
     print("|" + "---|" * (len(counts) + 4))
-    for folder in folders:
+    for folder, flow in itertools.product(folders, (True, False) if without_flow else (True,)):
         encoder, decoder = (load_key(folder / f"{part}.safetensors", part).module for part in ("encoder", "decoder"))
+        if not flow:
+            encoder.flow, decoder.flow = Flow(0, 0), Flow(0, 0)
         masked, leaked = mask(encoder, victims), mask(encoder, data.train_images[order])
         key = metrics.mse(truth, unmask(decoder, masked)).mean()
         for name in names:
@@ -39,7 +44,12 @@ def main(data_dir: Path, folders: list[Path], counts: list[int], names: list[str
                 restored = attacks.restore(name, knowledge, config, seed=0)
                 cells.append(f"{metrics.mse(truth, restored).mean():.4f}")
             taken = time.perf_counter() - begin
-            print(f"| {folder.name} | {name} | " + " | ".join(cells) + f" | {key:.4f} | {taken:.0f} |", flush=True)
+            print(
+                f"| {folder.name}{'' if flow else ', no flow'} | {name} | "
+                + " | ".join(cells)
+                + f" | {key:.4f} | {taken:.0f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
@@ -49,5 +59,6 @@ if __name__ == "__main__":
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="what `study train` left")
     parser.add_argument("--pairs", type=int, nargs="+", default=[100, 300, 1000, 3000, 10_000], metavar="K")
     parser.add_argument("--attacks", nargs="+", default=["ridge", "inversion"], metavar="NAME")
+    parser.add_argument("--without-flow", action="store_true")
     options = parser.parse_args()
-    main(options.data_dir, options.folders, options.pairs, options.attacks)
+    main(options.data_dir, options.folders, options.pairs, options.attacks, without_flow=options.without_flow)
