@@ -174,6 +174,7 @@ def test_the_papers_study_runs_through_on_the_real_archives(archives, tmp_path):
         "training.epochs=1", "instances=2", "draws=2", "data.train_images=4000", "estimators=[]", "controls=['pca']",
         "classifiers.mlp.epochs=1", "classifiers.random_forest.estimators=3", "classifiers.adaboost.estimators=3",
         "attacks.names=['ridge']", "attacks.pairs=[10,100]", "attacks.draws=1", "attacks.victims=200",
+        "latents=[{}, {recipe='paper', instances=1}]",
     ]  # fmt: skip
     run_study("run", "paper", "--data-dir", archives, "--out", out, *(a for s in settings for a in ("--set", s)))
     summary = json.loads((out / "summary.json").read_text())
