@@ -279,8 +279,14 @@ def write_predictions(path: Path, masked: MaskedFile, out: Path) -> dict[str, in
     return counts
 
 
+def _cell(text: str) -> str:
+    """A stranger's text as a cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def _predict_into(file: TextIO, model: Model, masked: MaskedFile) -> dict[str, int]:
     classes, known = np.array(model.info.classes, dtype=object), frozenset(model.info.classes)
+    cells = np.array([_cell(name) for name in model.info.classes], dtype=object)
     first = "name" if masked.has_names else "number"
     file.write(f"{first},class,probability\n")
     counts = dict.fromkeys(("forms", "right", "unknown") if masked.has_labels else ("forms",), 0)
@@ -290,8 +296,8 @@ def _predict_into(file: TextIO, model: Model, masked: MaskedFile) -> dict[str, i
         except InputError as error:
             raise InputError(f"{masked.path}: {error}") from None
         begin = counts["forms"]
-        told = names if masked.has_names else range(begin, begin + len(vectors))
-        table = pd.DataFrame({first: told, "class": classes[best], "probability": probability})
+        told = map(_cell, names) if masked.has_names else range(begin, begin + len(vectors))
+        table = pd.DataFrame({first: list(told), "class": cells[best], "probability": probability})
         table.to_csv(file, index=False, header=False, float_format="%.6f", lineterminator="\n")
         counts["forms"] += len(vectors)
         if masked.has_labels:

@@ -237,6 +237,19 @@ class TestASavedModel:
         assert f"accuracy {right:.3f}; 1150 are of classes the model does not know" in capsys.readouterr().out
         assert [p.name for p in out.parent.iterdir()] == ["p.csv"]
 
+    def test_a_strangers_text_is_no_formula_in_a_spreadsheet(self, tmp_path):
+        vectors = np.random.default_rng(1).normal(size=(40, 10)).astype(np.float32)
+        vectors[::2] += 9
+        labels = ["=a", "b"] * 20
+        path = file_of(tmp_path / "m.parquet", vectors, labels=labels, names=["=1+1", "@x", "-2", "+3", "a=b"] * 8)
+        write_model(tmp_path / "model", learn_model(open_masked(path), SMALL_NET, seed=0))
+        assert (
+            main(["classify", str(path), "--predict", str(tmp_path / "model"), "--out", str(tmp_path / "p.csv")]) == 0
+        )
+        table = pd.read_csv(tmp_path / "p.csv")
+        assert list(table["name"][:5]) == ["'=1+1", "'@x", "'-2", "'+3", "a=b"]
+        assert set(table["class"]) == {"'=a", "b"}
+
     def test_the_seed_repeats_it_and_it_says_how_it_was_made(self, learned):
         path, model, file = learned
         again = learn_model(open_masked(path), SMALL_NET, seed=0)
