@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import secrets
@@ -9,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from study.bucket import Bucket
 from study.config import InputError, ResourcesConfig
@@ -45,6 +47,7 @@ def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]
         ray.init(
             address=address or "local",  # None would join whatever Ray runs here
             include_dashboard=False if address is None else None,
+            runtime_env=None if address is None else _own_code(),
             log_to_driver=False,
             logging_level=logging.ERROR,
             configure_logging=True,
@@ -56,6 +59,13 @@ def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]
         yield
     finally:
         ray.shutdown()
+
+
+def _own_code() -> dict[str, Any]:
+    """The driver's own code goes along: machines need what it imports, and never run another version of the project."""
+    places = (importlib.util.find_spec(room) for room in ("aae", "attacks", "classifiers", "study"))
+    modules = [place.submodule_search_locations[0] for place in places if place and place.submodule_search_locations]
+    return {"py_modules": modules, "excludes": ["__pycache__"]}
 
 
 def _check_answers(address: str) -> None:

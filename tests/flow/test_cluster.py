@@ -1,10 +1,13 @@
 """A study on several nodes that share no folder, while nodes die: real Ray nodes, a real S3 server, one machine."""
 
 import json
+import os
+import shutil
 import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +80,23 @@ def test_nodes_die_and_nothing_is_lost(nodes, s3, finished, tiny_toml, tmp_path)
     assert timeless(head) == timeless(finished)
     for decoder in head.rglob("decoder.safetensors"):
         assert stat.S_IMODE(decoder.stat().st_mode) == 0o600
+
+
+def test_the_drivers_code_goes_along(nodes, tmp_path):
+    """A driver elsewhere, with another version than the machines have installed, in a folder they cannot read."""
+    rooms = "aae", "attacks", "classifiers", "study"
+    for room in rooms:
+        shutil.copytree(Path(__file__).parents[2] / room, tmp_path / room)
+    (tmp_path / "study" / "__init__.py").write_text('"""Another version."""')
+    code = (
+        "import ray, shutil\nfrom study.cluster import connected\nfrom study.config import ResourcesConfig\n"
+        "def version():\n    import aae, study\n    return study.__doc__, aae.__file__\n"
+        f"with connected({nodes.address!r}, ResourcesConfig()):\n"
+        f"    for room in {rooms}:\n        shutil.rmtree(room)\n"
+        "    print(*ray.get(ray.remote(version).remote()), sep='\\n')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    version, place = done.stdout.splitlines()
+    assert version == "Another version.", done.stderr
+    assert not place.startswith((str(tmp_path), str(Path(__file__).parents[2])))
