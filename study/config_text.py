@@ -148,14 +148,22 @@ FREE = (
     "title", "resources.gpu", "resources.retries", "storage.url", "storage.endpoint", "search.concurrent",
     "search.time_budget", "search.storage",
 )  # fmt: skip
-MORE = ("draws", "instances", "attacks.draws", "search.trials", "search.finalists", "search.fresh_seeds")
+MORE = (
+    "draws",
+    "instances",
+    "attacks.draws",
+    "attacks.encoders",
+    "search.trials",
+    "search.finalists",
+    "search.fresh_seeds",
+)
 
 
 def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
     """Keys in which `new` may not differ from the study it continues, each with both values.
 
-    Allowed: more draws, instances, latent configurations, attacks, pairs, defences, trials, finalists or fresh seeds;
-    another title, another storage, other resources but the threads.
+    Allowed: more draws, instances, latent configurations, attacks, encoders to attack, pairs, defences, trials,
+    finalists or fresh seeds; another title, another storage, other resources but the threads.
     """
     differences = []
     a, b = dict(flat(to_plain(old))), dict(flat(to_plain(new)))
@@ -163,7 +171,7 @@ def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
         before, after = a.get(key), b.get(key)
         if before == after or key in FREE:
             continue
-        if key in MORE and after > before:  # type: ignore[operator]
+        if key in MORE and None not in (before, after) and after > before:  # type: ignore[operator]
             continue
         if key in ("attacks.names", "attacks.pairs", "attacks.defences") and set(before) < set(after):  # type: ignore[arg-type]
             continue

@@ -1,6 +1,7 @@
 """A study is one TOML file: every key documented, typed, and checked before anything starts."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from attacks import AttacksConfig
 from study.config import InputError, LatentPoint, StudyConfig
 from study.config_text import documentation, from_plain, presets, read_config, refused_changes, to_plain
 from study.jobs import source_of
+from study.opening import read_folder_config
 from study.trial import trial_specs
 
 
@@ -157,6 +159,16 @@ class TestAnotherRecipe:
 
 class TestGoingOn:
     OLD = StudyConfig(latents=(LatentPoint(gaussian=8), LatentPoint(gaussian=9, instances=2)))
+
+    def test_more_encoders_may_be_attacked(self):
+        one, two, every = (StudyConfig(attacks=AttacksConfig(encoders=count)) for count in (1, 2, None))
+        assert refused_changes(one, two) == []
+        assert refused_changes(two, one) == ["attacks.encoders = 1 (it was 2)"]
+        assert refused_changes(every, one) == ["attacks.encoders = 1 (it was None)"]
+
+    def test_the_published_study_goes_on_with_its_preset(self):
+        published = Path(__file__).parents[2] / "results" / "paper"
+        assert refused_changes(read_folder_config(published), read_config("paper", [])) == []
 
     @pytest.mark.parametrize(
         "change",
