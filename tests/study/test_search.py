@@ -189,8 +189,9 @@ class TestMirrors:
         assert [t.user_attrs["trial"] for t in study.trials] == [r.trial for r in records]
 
     def test_a_storage_that_does_not_open_is_told(self, tmp_path):
-        with pytest.raises(InputError, match=r"search.storage = 'sqlite:////nowhere/x.db': cannot be opened"):
-            Mirrors(searching(storage="sqlite:////nowhere/x.db"), tmp_path)
+        url = f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}"
+        with pytest.raises(InputError, match=rf"search.storage = '{url}': cannot be opened"):
+            Mirrors(searching(storage=url), tmp_path)
 
 
 class TestObjectives:
