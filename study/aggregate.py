@@ -104,7 +104,9 @@ def _differences(table: pd.DataFrame) -> list[dict[str, Any]]:
         alike = shared[(shared["dataset"] == dataset) & (shared["classes"] == classes)]
         others = alike[(alike["representation"] != "masked") & (alike["classifier"] == classifier)]
         sizes = (others["gaussian"] == gaussian) & (others["categorical"] == categorical)
-        for against, other in others[sizes | (others["representation"] == "raw")].groupby("representation"):
+        control = (others["batch_size"] == 0) & (sizes | (others["representation"] == "raw"))
+        own = (others[POINT] == values[: len(POINT)]).all(axis=1)  # mirrored, or with a defence
+        for against, other in others[own | control].groupby("representation"):
             rows.append(_difference(values, against, _grid(cell), _grid(other)))
         if classifier == "mlp":
             here = masked.loc[(masked[POINT] == values[: len(POINT)]).all(axis=1)]

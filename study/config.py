@@ -80,6 +80,9 @@ class TaskConfig:
     """A known data set, `npz:FILE` or `folder:DIR`."""
     classes: tuple[int, ...] = (2, 3, 4)
     """Numbers of randomly drawn classes; a number equal to all classes of the set is one task, not many draws."""
+    mirrored: bool = False
+    """Also learn from the masked forms of every image and of its mirror image, and judge by both, in `shared`. For
+    photographs: a mirrored digit is another sign."""
 
     def __post_init__(self) -> None:
         require(

@@ -163,7 +163,7 @@ def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
     """Keys in which `new` may not differ from the study it continues, each with both values.
 
     Allowed: more draws, instances, latent configurations, attacks, encoders to attack, pairs, defences, trials,
-    finalists or fresh seeds; another title, another storage, other resources but the threads.
+    finalists or fresh seeds, mirror images; another title, another storage, other resources but the threads.
     """
     differences = []
     a, b = dict(flat(to_plain(old))), dict(flat(to_plain(new)))
@@ -175,20 +175,22 @@ def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
             continue
         if key in ("attacks.names", "attacks.pairs", "attacks.defences") and set(before) < set(after):  # type: ignore[arg-type]
             continue
-        if key == "latents" and _extends(before, after):
+        if key == "latents" and _extends(before, after, "instances"):
+            continue
+        if key == "tasks" and len(before or ()) == len(after or ()) and _extends(before, after, "mirrored"):
             continue
         differences.append(f"{key} = {after!r} (it was {before!r})")
     return differences
 
 
-def _extends(before: Any, after: Any) -> bool:
-    """Every old latent configuration is still there, with at least as many instances."""
+def _extends(before: Any, after: Any, grows: str) -> bool:
+    """Every old table is still there, with at least as much under the key that may grow."""
 
-    def identity(point: dict[str, Any]) -> str:
-        return json.dumps({k: v for k, v in point.items() if k != "instances"}, sort_keys=True)
+    def identity(table: dict[str, Any]) -> str:
+        return json.dumps({k: v for k, v in table.items() if k != grows}, sort_keys=True)
 
-    later = {identity(point): point["instances"] for point in after}
-    return all(identity(p) in later and (later[identity(p)] or 0) >= (p["instances"] or 0) for p in before)
+    later = {identity(table): table[grows] for table in after}
+    return all(identity(t) in later and (later[identity(t)] or 0) >= (t[grows] or 0) for t in before)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -21,6 +21,9 @@ from study.datasets import Labels, Split
 from study.pictures import Images
 from study.records import Record
 
+#: The representation that holds the masked form of every image and that of its mirror image.
+MIRRORED = "mirrored"
+
 #: Images over which the paper seems to have averaged before taking deviations.
 BATCH = 16
 
@@ -59,7 +62,7 @@ class ClassificationJob:
     classifier: str
     """A name of the room `classifiers`."""
     representation: str
-    """`masked`, or the name of a control."""
+    """`masked`, `mirrored`, a defence, or the name of a control."""
     seed: int
     estimators: tuple[int, ...] = ()
     """Further numbers of trees or stumps, measured on the first members of one ensemble; recorded as `name@N`."""
@@ -85,26 +88,32 @@ def classify(
     """Fit on the training part of the drawn classes, choose on the validation part, score on the test part.
 
     Args:
-        vectors, labels: of the whole data set, (N, D) and (N,), in the order the split counts.
+        vectors, labels: of the whole data set, (N, D) and (N,), in the order the split counts; where the job's
+            representation is `mirrored`, (2, N, D): each view is an example of its own to learn from, and a test
+            image's probabilities are the means over its views.
 
     Returns:
         one record, and one more for each further number of estimators; the first one's time has the fit in it.
     """
     begin = time.perf_counter()
-    parts = [_drawn(vectors, labels, part, job.classes) for part in (split.train, split.validation, split.test)]
+    views = vectors if job.representation == MIRRORED else vectors[None]
+    parts = [_drawn(views, labels, part, job.classes) for part in (split.train, split.validation, split.test)]
     if job.protocol == "shared":
         parts = _standardised(parts)
-    train, validation, test = parts
+    train, validation = map(_examples, parts[:2])
+    test_VND, truth_N = parts[2]
     fitted = classifiers.fit(classifiers.build(job.classifier, job.settings(config), job.seed), train, validation)
     usual, records = getattr(getattr(config, job.classifier, None), "estimators", 0), []
     for (name, key), count in zip(job.keys.items(), (usual, *job.estimators), strict=True):
         classifier = classifiers.first(fitted, count) if job.estimators else fitted
-        scores = classifiers.score(test[1], classifier.predict(test[0]), len(job.classes))
-        certainty_NC = np.zeros((len(test[1]), len(job.classes)))
-        certainty_NC[:, classifier.classes_] = classifier.predict_proba(test[0])
+        certainty_NC = np.zeros((len(truth_N), len(job.classes)))
+        certainty_NC[:, classifier.classes_] = np.mean([classifier.predict_proba(view) for view in test_VND], axis=0)
+        # One view: what the classifier says itself, for one-hot targets may name no class at all.
+        predicted_N = classifier.predict(test_VND[0]) if len(test_VND) == 1 else certainty_NC.argmax(axis=1)
+        scores = classifiers.score(truth_N, predicted_N, len(job.classes))
         detail: dict[str, Any] = {
             "confusion": scores.confusion,
-            "scores": classifiers.count_scores(test[1], certainty_NC),
+            "scores": classifiers.count_scores(truth_N, certainty_NC),
         }
         if hasattr(classifier, "history_"):
             detail |= {"history": classifier.history_, "best_epoch": classifier.best_epoch_}
@@ -127,7 +136,7 @@ def classify(
                     "precision": scores.precision,
                     "recall": scores.recall,
                     "train_size": len(train[1]),
-                    "test_size": len(test[1]),
+                    "test_size": len(truth_N),
                 },
                 detail=detail,
                 seed=job.seed,
@@ -141,16 +150,23 @@ def classify(
 Part = tuple[NDArray[np.float32], Labels]
 
 
-def _drawn(vectors: NDArray[Any], labels: Labels, part: Labels, classes: tuple[int, ...]) -> Part:
-    """The vectors of the drawn classes in one part of the split, flat, and their classes counted from 0."""
+def _drawn(views: NDArray[Any], labels: Labels, part: Labels, classes: tuple[int, ...]) -> Part:
+    """The vectors of the drawn classes in one part of the split, (V, N, D), and their classes counted from 0."""
     chosen = part[np.isin(labels[part], classes)]
-    flat = vectors.reshape(len(vectors), -1)
-    return flat[chosen].astype(np.float32), np.searchsorted(classes, labels[chosen])
+    flat = views.reshape(*views.shape[:2], -1)
+    return flat[:, chosen].astype(np.float32), np.searchsorted(classes, labels[chosen])
+
+
+def _examples(part: Part) -> Part:
+    """Every view as an example of its own."""
+    vectors_VND, labels_N = part
+    return vectors_VND.reshape(-1, vectors_VND.shape[-1]), np.tile(labels_N, len(vectors_VND))
 
 
 def _standardised(parts: list[Part]) -> list[Part]:
     """Bring each component to mean 0 and deviation 1 on the training part: the same for every representation."""
-    mean, deviation = parts[0][0].mean(axis=0), parts[0][0].std(axis=0)
+    train = _examples(parts[0])[0]
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
     scale = np.where(deviation > 1e-8, deviation, 1).astype(np.float32)
     return [((x - mean) / scale, y) for x, y in parts]
 

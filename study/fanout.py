@@ -22,7 +22,7 @@ from study.config import Control, InputError
 from study.controls import fit_control
 from study.datasets import AttackParts, ImageSet, Labels, Split, split
 from study.defences import defend
-from study.evaluate import ClassificationJob, Pictures, ReconstructionJob, classify, reconstruct
+from study.evaluate import MIRRORED, ClassificationJob, Pictures, ReconstructionJob, classify, reconstruct
 from study.pictures import Images
 from study.records import Record
 from study.seeds import derive
@@ -43,7 +43,7 @@ def cost(job: ClassificationJob, sizes: Mapping[str, int]) -> float:
     Args:
         sizes: images of a class in each data set.
     """
-    longer = 3 if job.representation == "raw" else 1
+    longer = {"raw": 3, MIRRORED: 2}.get(job.representation, 1)
     return COST[job.classifier] * longer * max((100, *job.estimators)) / 100 * sizes[job.dataset] * len(job.classes)
 
 
@@ -51,6 +51,12 @@ def cost(job: ClassificationJob, sizes: Mapping[str, int]) -> float:
 def _mask(encoder: nn.Module, images: Images) -> NDArray[np.float32]:
     _limit_threads()
     return mask(encoder, images)
+
+
+@ray.remote(num_cpus=1)
+def _mask_mirrored(encoder: nn.Module, images: Images, masked: NDArray[np.float32]) -> NDArray[np.float32]:
+    _limit_threads()
+    return np.stack((masked, mask(encoder, np.ascontiguousarray(images[:, :, ::-1]))))
 
 
 @ray.remote(num_cpus=1)
@@ -159,16 +165,16 @@ class FanOut:
     def _vectors(self, job: ClassificationJob | AttackJob, images: Any) -> Any:
         if job.representation == "raw":
             return images
-        key = job.source.trial, job.dataset
+        key, encoder = (job.source.trial, job.dataset), self._modules[f"{job.source.trial}/encoder"]
         if key not in self._masked:
-            self._masked[key] = _mask.remote(self._modules[f"{job.source.trial}/encoder"], images)
-        if "@" not in job.representation:
-            return self._masked[key]
-        defended = *key, job.representation
-        if defended not in self._masked:
-            seed = derive(self._seed, "defence", *defended)
-            self._masked[defended] = _defend.remote(self._masked[key], job.representation, seed)
-        return self._masked[defended]
+            self._masked[key] = _mask.remote(encoder, images)
+        derived = *key, job.representation
+        if job.representation == MIRRORED and derived not in self._masked:
+            self._masked[derived] = _mask_mirrored.remote(encoder, images, self._masked[key])
+        elif "@" in job.representation and derived not in self._masked:
+            seed = derive(self._seed, "defence", *derived)
+            self._masked[derived] = _defend.remote(self._masked[key], job.representation, seed)
+        return self._masked.get(derived, self._masked[key])
 
     def attacks(
         self, jobs: list[AttackJob], config: AttacksConfig, public: Images, shown: int

@@ -37,6 +37,7 @@ batch_size = 32
 [[tasks]]
 data = "digits"
 classes = [2, 10]
+mirrored = true
 [classifiers.mlp]
 epochs = 2
 hidden = [16, 8]

@@ -15,6 +15,7 @@ import pandas as pd
 from study.aggregate import METRICS, summarise
 from study.artifacts import artifact, read_arrays
 from study.config import InputError
+from study.evaluate import MIRRORED
 from study.records import Record, frame, read_records, write_whole
 from study.trial import encoder_parameters, read_result
 from study.unmasking import summarise_attacks
@@ -151,18 +152,25 @@ def _masked_forms(folder: Path, summary: Summary) -> list[Shown]:
 
 def _best_accuracies(summary: Summary) -> Iterator[str]:
     """One line for data set and number of classes, from `shared` where there is one."""
-    masked = [
-        r for r in summary["classification"] if r["representation"] == "masked" and r["classifier"] in tables.NAMES
-    ]
+    known = [r for r in summary["classification"] if r["classifier"] in tables.NAMES]
+    masked = [r for r in known if r["representation"] == "masked"]
     rows = [r for r in masked if r["protocol"] == "shared"] or masked
     for dataset, count in sorted({(r["dataset"], r["classes"]) for r in rows}):
-        mine = [r for r in rows if (r["dataset"], r["classes"]) == (dataset, count)]
-        best = max(mine, key=lambda r: r["accuracy"]["mean"])
-        yield (
-            f"{dataset}, {count} classes: the highest mean accuracy is "
-            f"{tables.mean_and_interval(best['accuracy'])} ({tables.NAMES[best['classifier']]}, "
-            f"latent {best['latent']}); chance is {1 / count:.3f}."
+        mine, mirrored = (
+            [r for r in some if (r["dataset"], r["classes"]) == (dataset, count)]
+            for some in (rows, [r for r in known if r["representation"] == MIRRORED])
         )
+        more = f"; {_highest(mirrored)} where mirror images were masked too" if mirrored else ""
+        yield (
+            f"{dataset}, {count} classes: the highest mean accuracy is {_highest(mine)}{more}; "
+            f"chance is {1 / count:.3f}."
+        )
+
+
+def _highest(rows: list[dict[str, Any]]) -> str:
+    best = max(rows, key=lambda r: r["accuracy"]["mean"])
+    words = tables.mean_and_interval(best["accuracy"])
+    return f"{words} ({tables.NAMES[best['classifier']]}, latent {best['latent']})"
 
 
 def _how_sure(summary: Summary) -> Iterator[str]:
@@ -252,8 +260,9 @@ def _controls(summary: Summary) -> Section:
         [
             "Other vectors through the same classifiers, split and scaling (`shared`): raw pixels; principal "
             "components and a Gaussian random projection of the same length, fitted on the autoencoder's images; an "
-            "untrained encoder. Differences are paired by draw; a star marks an interval that leaves out zero and "
-            f"rests on at least {tables.ENOUGH} draws.",
+            "untrained encoder. `mirrored` is no control but more of the encoder: the masked forms of an image and of "
+            "its mirror image, to learn from and to judge by. Differences are paired by draw; a star marks an interval "
+            f"that leaves out zero and rests on at least {tables.ENOUGH} draws.",
         ],
         [
             ("Accuracy of masked forms less a control's", tables.differences(summary, classifiers=False)),

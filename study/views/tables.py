@@ -138,9 +138,10 @@ def drops(summary: Summary, protocol: str) -> pd.DataFrame:
 
 
 def control_name(row: dict[str, Any]) -> str:
-    """A control and the length of its vectors, in words."""
+    """A control and the length of its vectors, or what an encoder's vectors became, in words."""
     name = row["representation"].replace("_", " ")
-    return "raw pixels" if name == "raw" else f"{name}, {row['gaussian'] + row['categorical']}"
+    of = row["latent"] if row["batch_size"] else row["gaussian"] + row["categorical"]
+    return "raw pixels" if name == "raw" else f"{name}, {of}"
 
 
 Rows = dict[tuple[Any, ...], dict[str, Any]]

@@ -36,7 +36,8 @@ class TestWhatARunLeaves:
         masked = 3 * 2 * classifiers * draws + 2 * draws  # encoders, protocols; the first one, two counts
         controls = (classifiers - 1) * draws + 3 * 2 * classifiers * draws
         defended = classifiers * draws  # one defence, one encoder
-        assert kinds["classification"] == masked + controls + defended
+        mirrored = 3 * (classifiers - 1) * draws  # encoders; no one-hot targets
+        assert kinds["classification"] == masked + controls + defended + mirrored
 
     def test_accuracy_is_above_chance(self, finished):
         summary = json.loads((finished / "summary.json").read_text())

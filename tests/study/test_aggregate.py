@@ -85,6 +85,13 @@ def test_a_longer_control_is_not_compared():
     assert summarise(records)["differences"] == []
 
 
+def test_mirrored_vectors_are_compared_with_those_of_the_same_configuration():
+    records = [record("x", "mlp", 0, 0.5), record("x", "mlp", 0, 0.6, "mirrored")]
+    records += [record("y", "mlp", 0, 0.7, variant="other"), record("y", "mlp", 0, 0.9, "mirrored", variant="other")]
+    rows = {row["latent"]: row["accuracy"]["mean"] for row in summarise(records)["differences"]}
+    assert rows == {"384+20": pytest.approx(-0.1), "384+20, other": pytest.approx(-0.2)}
+
+
 def test_the_papers_cell_stands_beside_ours_with_welchs_interval():
     rng = np.random.default_rng(1)
     ours = rng.normal(0.86, 0.07, 10)

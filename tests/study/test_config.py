@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aae.config import AutoencoderConfig, TrainingConfig
 from attacks import AttacksConfig
-from study.config import InputError, LatentPoint, StudyConfig
+from study.config import InputError, LatentPoint, StudyConfig, TaskConfig
 from study.config_text import documentation, from_plain, presets, read_config, refused_changes, to_plain
 from study.jobs import source_of
 from study.opening import read_folder_config
@@ -158,7 +158,9 @@ class TestAnotherRecipe:
 
 
 class TestGoingOn:
-    OLD = StudyConfig(latents=(LatentPoint(gaussian=8), LatentPoint(gaussian=9, instances=2)))
+    OLD = StudyConfig(
+        tasks=(TaskConfig(data="x"),), latents=(LatentPoint(gaussian=8), LatentPoint(gaussian=9, instances=2))
+    )
 
     def test_more_encoders_may_be_attacked(self):
         one, two, every = (StudyConfig(attacks=AttacksConfig(encoders=count)) for count in (1, 2, None))
@@ -177,6 +179,7 @@ class TestGoingOn:
             {"instances": 2},
             {"title": "new"},
             {"attacks": AttacksConfig(draws=4, defences=("noise@1",))},
+            {"tasks": (TaskConfig(data="x", mirrored=True),)},
             {"latents": (LatentPoint(gaussian=9, instances=3), LatentPoint(gaussian=7), LatentPoint(gaussian=8))},
         ],
     )
@@ -190,6 +193,8 @@ class TestGoingOn:
             ({"seed": 1}, "seed = 1 (it was 0)"),
             ({"attacks": AttacksConfig(target=0.01)}, "attacks.target = 0.01 (it was 0.02)"),
             ({"attacks": AttacksConfig(names=("ridge",))}, "attacks.names"),
+            ({"tasks": ()}, "tasks"),
+            ({"tasks": (TaskConfig(data="y"),)}, "tasks"),
             ({"latents": (LatentPoint(gaussian=8),)}, "latents"),
             ({"latents": (LatentPoint(gaussian=8), LatentPoint(gaussian=9, instances=1))}, "latents"),
         ],

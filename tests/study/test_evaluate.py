@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+import classifiers
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig
 from aae.masking import mask, unmask
 from aae.networks import Autoencoder
@@ -85,6 +86,25 @@ class TestClassify:
             for scaled in (vectors, (vectors * 1024 - 512).astype(np.float32))
         ]
         assert scores[0] == scores[1]
+
+    @pytest.mark.parametrize("classifier", ["mlp", "random_forest", "adaboost"])
+    def test_mirrored_learns_from_both_views_and_judges_by_their_mean(self, toy, classifier):
+        data, vectors = toy
+        parts, work = split(data, "shared", classifier, 1), job(representation="mirrored", classifier=classifier)
+        views = np.stack((vectors + 2 * vectors[::-1], vectors - 2 * vectors[::-1]))
+        (record,) = classify(work, views, data.labels, parts, QUICK)
+
+        mean, deviation = views[:, parts.train].mean(axis=(0, 1)), views[:, parts.train].std(axis=(0, 1))
+        inputs, wanted = [], []
+        for part in (parts.train, parts.validation, parts.test):
+            chosen = part[np.isin(data.labels[part], (1, 3))]
+            inputs.append((views[:, chosen] - mean) / deviation)
+            wanted.append(data.labels[chosen] // 2)
+        train, validation = ((x.reshape(-1, 4), np.tile(y, 2)) for x, y in zip(inputs[:2], wanted[:2], strict=True))
+        fitted = classifiers.fit(classifiers.build(classifier, QUICK, work.seed), train, validation)
+        certainty = fitted.predict_proba(inputs[2][0]) + fitted.predict_proba(inputs[2][1])
+        assert record.metrics["accuracy"] == pytest.approx((certainty.argmax(axis=1) == wanted[2]).mean(), abs=0.02)
+        assert (record.metrics["train_size"], record.metrics["test_size"]) == (len(train[0]), len(wanted[2]))
 
     def test_it_repeats(self, toy):
         data, vectors = toy
