@@ -139,7 +139,7 @@ def _drops(classification: list[dict[str, Any]]) -> list[dict[str, Any]]:
             sides = [(row["accuracy"]["sigma"], row["accuracy"]["draws"]) for row in (few, many)]
             drop = few["accuracy"]["mean"] - many["accuracy"]["mean"]
             row = dict(zip(keys, values, strict=True)) | {"few": few["classes"], "many": many["classes"]}
-            row |= {"drop": drop, "interval": _welch(drop, *sides)}
+            row |= {"drop": drop, "interval": welch(drop, *sides)}
             given = [paper.reported(row["dataset"], row["classifier"], row[n], "accuracy") for n in ("few", "many")]
             row["paper"] = given[0][0] - given[1][0] if given[0] and given[1] else None
             rows.append(row)
@@ -199,11 +199,11 @@ def _beside(ours: dict[str, Any], mean: float, sigma: float | None) -> dict[str,
     cell: dict[str, Any] = {"mean": mean, "sigma": sigma, "difference": ours["mean"] - mean, "interval": None}
     if sigma is not None and ours["sigma"] is not None:
         sides = (ours["sigma"], ours["draws"]), (sigma, paper.TABLE_1_DRAWS)
-        cell["interval"] = _welch(cell["difference"], *sides)
+        cell["interval"] = welch(cell["difference"], *sides)
     return cell
 
 
-def _welch(difference: float, *sides: tuple[float, int]) -> list[float]:
+def welch(difference: float, *sides: tuple[float, int]) -> list[float]:
     """Interval of a difference of two means, each side given by its deviation and its number of draws."""
     parts = [sigma**2 / n for sigma, n in sides]
     if not any(parts):

@@ -14,6 +14,7 @@ import pandas as pd
 
 from study.aggregate import METRICS, summarise
 from study.artifacts import artifact, read_arrays
+from study.claims import COMPARABLE, FEW, NEGLIGIBLE, claims
 from study.config import InputError
 from study.evaluate import MIRRORED
 from study.records import Record, frame, read_records, write_whole
@@ -62,10 +63,24 @@ def write_report(folder: Path) -> None:
         raise InputError(f"{folder}: holds no records yet: run `study run` on it again")
     manifest = json.loads(manifest_path.read_text())
     summary = summarise(records) | summarise_attacks(records)
+    config = json.loads((folder / "config.json").read_text())
+    complete = [row["trial"] for row in summary["trials"] if row["status"] == "complete"]
+    histories = {trial: read_result(folder / "trials" / trial)["history"] for trial in complete}
+    estimators = {name: config["classifiers"][name]["estimators"] for name in ("random_forest", "adaboost")}
+    summary["claims"] = claims(summary, records, histories, estimators)
     if found := search.found(folder, records):
         summary["search"] = found
     write_whole(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
-    for name in ("trials", "classification", "differences", "drops", "reconstruction", "attacks", "unmasking"):
+    for name in (
+        "trials",
+        "classification",
+        "differences",
+        "drops",
+        "reconstruction",
+        "attacks",
+        "unmasking",
+        "claims",
+    ):
         write_whole(folder / "tables" / f"{name}.csv", tables.long_form(summary[name]).to_csv(index=False))
     sections = list(_sections(folder, summary, manifest, records))
     title = manifest["title"] or folder.name
@@ -99,6 +114,8 @@ def _sections(folder: Path, summary: Summary, manifest: dict[str, Any], records:
         yield Section(**search.content(folder, summary["search"]))
     for protocol in _protocols(summary):
         yield _classification(folder, summary, protocol, records)
+    if summary["claims"]:
+        yield _claims(summary)
     if any(row["representation"] != "masked" for row in summary["classification"]):
         yield _controls(summary)
     if any("@" in row["classifier"] for row in summary["classification"]):
@@ -251,6 +268,27 @@ def _classification(folder: Path, summary: Summary, protocol: str, records: list
             *((name.capitalize(), tables.classification(summary, protocol, name)) for name in ("precision", "recall")),
             *((name, one) for name, one in drawn if len(one) > 1),
         ],
+    )
+
+
+def _claims(summary: Summary) -> Section:
+    papers, others = tables.claims(summary), tables.claims(summary, others=True)
+    return Section(
+        "What the paper concludes, and whether it holds here",
+        [
+            "Each claim says that quantities lie in a range. A comparison confirms it where the 95% interval of its "
+            "quantity lies inside the range, refutes it where it lies outside, and leaves it undecided where it "
+            f"straddles an end or rests on fewer than {FEW} repetitions. Where the paper gives no number the range is "
+            f"ours: comparable is within {COMPARABLE}, no significant improvement is below {NEGLIGIBLE}, restored is "
+            "an error below `attacks.target`. "
+            "Classifiers are compared in `shared`, paired by draw.",
+        ],
+        [
+            ("Comparisons by what they say of each claim", tables.verdicts(summary)),
+            *((("Every comparison, on the paper's latent configuration", papers),) if len(papers) else ()),
+        ],
+        [],
+        [("Every comparison, on other latent configurations", others)] if len(others) else [],
     )
 
 

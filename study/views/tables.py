@@ -10,6 +10,7 @@ import pandas as pd
 
 from study import paper
 from study.aggregate import POINT
+from study.claims import CLAIMS
 
 NAMES = {
     "mlp": "Neural network",
@@ -135,6 +136,52 @@ def drops(summary: Summary, protocol: str) -> pd.DataFrame:
         )
     known = any(line["paper"] for line in lines)
     return pd.DataFrame(lines) if known else pd.DataFrame(lines).drop(columns="paper", errors="ignore")
+
+
+def verdicts(summary: Summary) -> pd.DataFrame:
+    """How many comparisons confirm or refute each claim: on the paper's latent configuration, where it was studied."""
+    rows = [row for row in summary["claims"] if is_papers(row)] or summary["claims"]
+    lines = []
+    for number in sorted({row["claim"] for row in rows}):
+        found = [row["verdict"] for row in rows if row["claim"] == number]
+        counts = {verdict: found.count(verdict) or "" for verdict in ("confirmed", "refuted", "undecided")}
+        lines.append({"": number, "the paper": CLAIMS[number], **counts})
+    return pd.DataFrame(lines)
+
+
+def claims(summary: Summary, *, others: bool = False) -> pd.DataFrame:
+    """One row a comparison, on the paper's latent configuration or on the others."""
+    chosen = [row for row in summary["claims"] if is_papers(row) != others]
+    return pd.DataFrame(
+        [
+            {
+                "claim": row["claim"],
+                "on": row["on"],
+                **({"latent": row["latent"]} if len({r["latent"] for r in chosen}) > 1 else {}),
+                "measured": f"{row['quantity']} {NAMES[row['control']]}"
+                if row["control"] in NAMES
+                else row["quantity"],
+                "result": _digits(row["estimate"], row["interval"]),
+                "claimed": _range(row["low"], row["high"]),
+                "n": row["n"],
+                "control": "" if row["control"] in NAMES else row["control"],
+                "verdict": row["verdict"],
+            }
+            for row in chosen
+        ]
+    )
+
+
+def _digits(value: float, interval: list[float] | None) -> str:
+    """Three digits behind the point, fewer before large numbers."""
+    shown = f"{{:.{3 if abs(value) < 10 else 1}f}}"
+    return shown.format(value) + ("" if interval is None else f" [{shown}, {shown}]".format(*interval))
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return f"above {low:g}" if high is None else f"below {high:g}"
+    return f"from {low:g} to {high:g}"
 
 
 def control_name(row: dict[str, Any]) -> str:

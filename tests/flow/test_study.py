@@ -76,7 +76,7 @@ class TestWhatARunLeaves:
         assert {"dataset", "classes", "accuracy_mean", "accuracy_sigma"} <= set(table.columns)
         assert {p.name for p in (finished / "tables").iterdir()} == {
             "trials.csv", "classification.csv", "differences.csv", "drops.csv", "reconstruction.csv", "attacks.csv",
-            "unmasking.csv",
+            "unmasking.csv", "claims.csv",
         }  # fmt: skip
 
     def test_the_report_shows_its_figures_and_escapes_what_it_was_given(self, finished):

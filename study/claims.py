@@ -1,0 +1,293 @@
+"""What the paper concludes, held against a study's own numbers: confirmed, refuted or undecided.
+
+Each claim says that some quantity lies in a range. It is confirmed where the 95% interval of the quantity lies inside
+the range, refuted where it lies outside, and undecided where it straddles an end or rests on fewer than `FEW`
+repetitions of what varies most: draws or encoders, or images where a single attack is judged. Where the paper gives no
+number ("comparable", "can be successfully performed", "no significant improvement"), the range is ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from study import paper
+from study.aggregate import LEVEL, POINT, describe, named, welch
+from study.attack import CONTROLS
+from study.records import Record, frame
+from study.seeds import derive
+
+#: Repetitions below which nothing is decided.
+FEW = 4
+
+#: Accuracies this close are comparable: at 2 classes the paper's own lie 0.030 and 0.048 apart.
+COMPARABLE = 0.05
+
+#: An improvement below this is none worth having.
+NEGLIGIBLE = 0.01
+
+#: "The average MSE is two orders of magnitude smaller".
+ORDERS = 100.0
+
+#: The claims, by number; the words are the paper's, shortened.
+CLAIMS = {
+    1: "the neural network outperforms classical algorithms",
+    2: "results for 2 classes are comparable",
+    3: "from 2 to 4 classes accuracy drops by 0.083 (network), 0.387 (Random Forest), 0.212 (AdaBoost)",
+    4: "on MNIST a classical algorithm is enough",
+    5: "more estimators bring no significant improvement",
+    6: "the error of matched pairs is two orders of magnitude below that of unmatched ones",
+    7: "only the matching decoder restores the image",
+    8: "a smaller latent layer protects more",
+    9: "in training the generating loss decreases and the discriminators' loss increases",
+}
+
+Row = dict[str, Any]
+Histories = Mapping[str, list[dict[str, float]]]
+
+
+def judge(interval: list[float] | None, low: float, high: float, repetitions: int) -> str:
+    """The verdict on "the quantity lies between `low` and `high`"."""
+    if interval is None or repetitions < FEW:
+        return "undecided"
+    if low <= interval[0] and interval[1] <= high:
+        return "confirmed"
+    return "refuted" if interval[1] < low or interval[0] > high else "undecided"
+
+
+def claims(
+    summary: Mapping[str, Any], records: list[Record], histories: Histories, estimators: Mapping[str, int]
+) -> list[Row]:
+    """One row for every comparison that bears on a claim; a claim that the study says nothing of has none.
+
+    Args:
+        summary: of `summarise` and `summarise_attacks`.
+        histories: the epochs of each complete trial, by its name.
+        estimators: how many trees or stumps a classifier usually has, by its name.
+
+    Returns:
+        rows with `claim`, `on` (data), `quantity`, `control`, the latent configuration, `estimate`, `interval`,
+        `low` and `high` (the range claimed, None where it is open), `n` (of what, in words) and `verdict`.
+    """
+    parts = (
+        _networks_lead(summary["differences"]),
+        _drops(summary),
+        _more_estimators(frame(records, "classification"), estimators),
+        _orders(frame(records, "reconstruction")),
+        _restorers(summary, frame(records, "attack")),
+        _smaller(summary),
+        _losses(summary["trials"], histories),
+    )
+    rows = sorted((row for part in parts for row in part), key=lambda row: row["claim"])
+    return named({"claims": rows}, {record.batch_size for record in records})["claims"]
+
+
+def _row(
+    claim: int,
+    of: Mapping[str, Any],
+    cell: Mapping[str, Any],
+    *,
+    on: str,
+    quantity: str,
+    control: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> Row:
+    counts = {unit: cell[unit] for unit in ("draws", "encoders", "images") if unit in cell}
+    return {
+        "claim": claim,
+        "on": on,
+        "quantity": quantity,
+        "control": control,
+        **{key: of[key] for key in POINT},
+        "estimate": cell["mean"],
+        "interval": cell["interval"],
+        "low": None if low == -math.inf else low,
+        "high": None if high == math.inf else high,
+        "n": ", ".join(f"{n:,} {unit if n > 1 else unit[:-1]}" for unit, n in counts.items()),
+        "verdict": judge(cell["interval"], low, high, max(counts.values())),
+    }
+
+
+def _networks_lead(differences: list[Row]) -> Iterator[Row]:
+    """Claims 1, 2 and 4, from accuracies of the network less another classifier's, paired by draw in `shared`."""
+    for row in differences:
+        if row["classifier"] != "mlp" or row["against"] not in ("random_forest", "random_forest_onehot", "adaboost"):
+            continue
+        said = {
+            "on": f"{row['dataset']}, {row['classes']} classes",
+            "quantity": "accuracy of the network less",
+            "control": row["against"],
+        }
+        if row["classes"] == 2:
+            yield _row(2, row, row["accuracy"], **said, low=-COMPARABLE, high=COMPARABLE)
+        else:
+            yield _row(1, row, row["accuracy"], **said, low=0.0)
+        if row["dataset"] == "mnist":
+            yield _row(4, row, row["accuracy"], **said, high=COMPARABLE)
+
+
+def _drops(summary: Mapping[str, Any]) -> Iterator[Row]:
+    """Claim 3: our loss of accuracy less the paper's; draws differ, so the interval is Welch's over all four cells."""
+    cells = {
+        (row["latent"], row["dataset"], row["classifier"], row["classes"]): row["accuracy"]
+        for row in summary["classification"]
+        if row["protocol"] == "paper" and row["representation"] == "masked"
+    }
+    for row in summary["drops"]:
+        if row["protocol"] != "paper" or row["paper"] is None:
+            continue
+        sides = []
+        for classes in (row["few"], row["many"]):
+            ours = cells[row["latent"], row["dataset"], row["classifier"], classes]
+            given = paper.reported(row["dataset"], row["classifier"], classes, "accuracy")
+            if given and given[1] and ours["sigma"] is not None:
+                sides += [(ours["sigma"], ours["draws"]), (given[1], paper.TABLE_1_DRAWS)]
+        difference = row["drop"] - row["paper"]
+        cell = {"mean": difference, "interval": welch(difference, *sides) if len(sides) == 4 else None}
+        cell |= {"draws": ours["draws"], "encoders": ours["encoders"]}
+        yield _row(
+            3, row, cell,
+            on=f"{row['dataset']}, {row['few']} to {row['many']} classes",
+            quantity=f"accuracy lost ({row['drop']:.3f}) less the paper's ({row['paper']:.3f})",
+            control=row["classifier"], low=-COMPARABLE, high=COMPARABLE,
+        )  # fmt: skip
+
+
+def _more_estimators(table: pd.DataFrame, usual: Mapping[str, int]) -> Iterator[Row]:
+    """Claim 5: accuracy with the most trees or stumps less that with as many as usual, paired by draw."""
+    if table.empty:
+        return
+    keys = [*POINT, "dataset", "classes"]
+    masked = table[(table["representation"] == "masked") & (table["protocol"] == "paper")]
+    for name, few in usual.items():
+        counts = [int(c.partition("@")[2]) for c in masked["classifier"].unique() if c.startswith(f"{name}@")]
+        many = max(counts, default=0)
+        for values, more in masked[masked["classifier"] == f"{name}@{many}"].groupby(keys, sort=True):
+            same = masked[(masked[keys] == list(values)).all(axis=1) & masked["trial"].isin(more["trial"])]
+            grids = [
+                one.set_index(["trial", "draw"])["accuracy"].unstack()
+                for one in (more, same[same["classifier"] == name])
+            ]
+            if many > few:
+                yield _row(
+                    5, dict(zip(keys, values, strict=True)), describe(grids[0] - grids[1], derive(0, name, *values)),
+                    on=f"{values[-2]}, {values[-1]} classes",
+                    quantity=f"accuracy with {many} estimators less with {few}", control=name, high=NEGLIGIBLE,
+                )  # fmt: skip
+
+
+def _orders(table: pd.DataFrame) -> Iterator[Row]:
+    """Claim 6: unmatched over matched error, encoder by encoder; the interval is Student's on its logarithm."""
+    if table.empty:
+        return
+    for values, cell in table.groupby([*POINT, "images"], sort=True):
+        means = cell.groupby(["trial", "pair"])["mse"].mean().unstack()
+        if {"matched", "unmatched"} <= set(means.columns):
+            logs = np.log((means["unmatched"] / means["matched"]).dropna())
+            mean, interval = students(logs)
+            yield _row(
+                6, dict(zip(POINT, values, strict=False)),
+                {"mean": math.exp(mean), "interval": interval and [math.exp(end) for end in interval],
+                 "encoders": len(logs)},
+                on=f"images {values[-1]}", quantity="unmatched over matched error", control="unmatched decoders",
+                low=ORDERS,
+            )  # fmt: skip
+
+
+def _restorers(summary: Mapping[str, Any], table: pd.DataFrame) -> Iterator[Row]:
+    """Claim 7: who restores without the key, by the best attack at each number of pairs; the target is the study's.
+
+    The interval spans those of every draw of pairs and every encoder, each Student's over the images attacked.
+    """
+    for place in summary["unmasking"]:
+        keys = [*POINT, "dataset", "representation"]
+        if table.empty or place["representation"] != "masked":
+            continue
+        here = table[(table[keys] == [place[key] for key in keys]).all(axis=1)]
+        tried = here[~here["attack"].isin([*CONTROLS, "key", "clear", "known_plaintexts"])]
+        for k in sorted(set(tried["k"].tolist())):
+            cells = tried[tried["k"] == k]
+            by_attack = cells.groupby("attack")["mse"].mean()
+            for attack in map(str, by_attack.index if k == 0 else [by_attack.idxmin()]):
+                cell = cells[cells["attack"] == attack]
+                half = stats.t.ppf(0.5 + LEVEL / 2, cell["n"] - 1) * cell["sigma_images"] / np.sqrt(cell["n"])
+                ends = [float((cell["mse"] - half).min()), float((cell["mse"] + half).max())]
+                yield _row(
+                    7, place,
+                    {"mean": float(cell["mse"].mean()), "interval": ends, "draws": cell["draw"].nunique(),
+                     "encoders": cell["trial"].nunique(), "images": int(cell["n"].iloc[0])},
+                    on=place["dataset"],
+                    quantity=f"error of {attack}" + (f", {k:,} leaked pairs" if k else ""),
+                    control=f"key {place['key']:.4f}, mean image {place['mean_image']:.4f}", low=place["target"],
+                )  # fmt: skip
+
+
+def _smaller(summary: Mapping[str, Any]) -> Iterator[Row]:
+    """Claim 8: the best attack's error at the shortest latent less that at the longest, at the most pairs both have.
+
+    The interval is Welch's over draws of the leaked pairs.
+    """
+    places = [r for r in summary["unmasking"] if r["representation"] == "masked" and r["best"]]
+    for dataset in dict.fromkeys(r["dataset"] for r in places):
+        here = [r for r in places if r["dataset"] == dataset]
+        short, long = (pick(here, key=lambda r: r["gaussian"] + r["categorical"]) for pick in (min, max))
+        shared = set(short["best"]) & set(long["best"])
+        if short["gaussian"] + short["categorical"] == long["gaussian"] + long["categorical"] or not shared:
+            continue
+        k = max(shared, key=int)
+        cells = [_error(summary["attacks"], place, int(k)) for place in (short, long)]
+        difference = cells[0]["mean"] - cells[1]["mean"]
+        sides = [(cell["sigma"], cell["draws"]) for cell in cells if cell["sigma"] is not None]
+        interval = welch(difference, *sides) if len(sides) == 2 else None
+        yield _row(
+            8, short, {"mean": difference, "interval": interval, "draws": min(c["draws"] for c in cells),
+                       "encoders": min(c["encoders"] for c in cells)},
+            on=dataset, quantity=f"error with {int(k):,} leaked pairs less that of {long['latent']}",
+            control=f"keys {short['key']:.4f}, {long['key']:.4f}", low=0.0,
+        )  # fmt: skip
+
+
+def _error(attacks: list[Row], place: Row, k: int) -> Row:
+    keys = (*POINT, "dataset", "representation")
+    (row,) = [
+        r for r in attacks
+        if r["k"] == k and r["attack"] == place["best"][str(k)] and all(r[key] == place[key] for key in keys)
+    ]  # fmt: skip
+    cell: Row = row["mse"]
+    return cell
+
+
+def _losses(trials: list[Row], histories: Histories) -> Iterator[Row]:
+    """Claim 9: each loss in the last epoch less that in the first, over instances (the paper's Figs 6 and 7)."""
+    groups: dict[str, list[Row]] = {}
+    for trial in trials:
+        if len(histories.get(trial["trial"], [])) > 1:
+            groups.setdefault(trial["latent"], []).append(trial)
+    for group in groups.values():
+        for name, ends in (("generating_loss", {"high": 0.0}), ("discriminator_loss", {"low": 0.0})):
+            runs = [histories[trial["trial"]] for trial in group]
+            if not all(name in epoch for run in runs for epoch in (run[0], run[-1])):
+                continue
+            mean, interval = students([run[-1][name] - run[0][name] for run in runs])
+            yield _row(
+                9, group[0], {"mean": mean, "interval": interval, "encoders": len(runs)},
+                on="training", quantity=f"{name.replace('_', ' ')}, last epoch less first",
+                control="the first epoch", **ends,
+            )  # fmt: skip
+
+
+def students(values: ArrayLike) -> tuple[float, list[float] | None]:
+    """Mean of independent values and Student's interval of it, None for a single value."""
+    array = np.asarray(values, dtype=np.float64)
+    mean = float(array.mean())
+    if len(array) < 2:
+        return mean, None
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array)))
+    return mean, [mean - half, mean + half]

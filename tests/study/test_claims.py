@@ -1,0 +1,207 @@
+"""Verdicts against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from study import paper
+from study.aggregate import summarise
+from study.claims import claims, judge, students
+from study.records import Record
+from study.unmasking import summarise_attacks
+
+USUAL = {"random_forest": 100, "adaboost": 100}
+
+
+def found(records, histories=None):
+    summary = summarise(records) | summarise_attacks(records)
+    return claims(summary, records, histories or {}, USUAL)
+
+
+def measured(kind, what, metrics, trial="a", **changes):
+    values = {"gaussian": 384, "categorical": 20, "batch_size": 16, "instance": 0} | changes
+    key = f"{kind}/{trial}/{sorted(what.items())}/{sorted(values.items())}"
+    return Record(kind=kind, key=key, trial=trial, **values, what=what, metrics=metrics)
+
+
+def classified(classifier, draw, accuracy, *, dataset="cifar100", classes=3, protocol="shared", **changes):
+    what = {"representation": "masked", "dataset": dataset, "classes": classes, "draw": draw}
+    metrics = dict.fromkeys(("accuracy", "precision", "recall"), accuracy)
+    return measured("classification", what | {"protocol": protocol, "classifier": classifier}, metrics, **changes)
+
+
+@pytest.mark.parametrize(
+    ("interval", "repetitions", "verdict"),
+    [
+        ([0.1, 0.2], 10, "confirmed"),
+        ([0.0, 0.2], 10, "confirmed"),
+        ([-0.1, 0.2], 10, "undecided"),
+        ([-0.2, -0.1], 10, "refuted"),
+        ([0.1, 0.2], 3, "undecided"),
+        (None, 10, "undecided"),
+    ],
+)
+def test_a_verdict_is_where_the_interval_lies(interval, repetitions, verdict):
+    assert judge(interval, 0.0, math.inf, repetitions) == verdict
+
+
+@pytest.mark.parametrize(
+    ("dataset", "classes", "lead", "verdicts"),
+    [
+        ("cifar100", 3, 0.1, {1: "confirmed"}),
+        ("cifar100", 4, -0.1, {1: "refuted"}),
+        ("cifar100", 2, 0.02, {2: "confirmed"}),
+        ("cifar100", 2, 0.2, {2: "refuted"}),
+        ("mnist", 10, 0.02, {1: "confirmed", 4: "confirmed"}),
+        ("mnist", 10, 0.2, {1: "confirmed", 4: "refuted"}),
+    ],
+)
+def test_the_network_beside_classical_classifiers(dataset, classes, lead, verdicts):
+    place = {"dataset": dataset, "classes": classes}
+    records = [
+        classified(name, draw, 0.6 + 0.01 * draw + more, trial=f"{encoder}", instance=encoder, **place)
+        for encoder in range(2)
+        for draw in range(5)
+        for name, more in (("mlp", lead), ("random_forest", 0.0))
+    ]
+    rows = found(records)
+    assert {row["claim"]: row["verdict"] for row in rows} == verdicts
+    assert {row["control"] for row in rows} == {"random_forest"}
+    assert all(row["estimate"] == pytest.approx(lead) for row in rows)
+
+
+def test_accuracy_lost_stands_beside_the_papers_loss_with_welchs_interval_over_four_cells():
+    rng = np.random.default_rng(0)
+    accuracy = {2: rng.normal(0.85, 0.05, 10), 4: rng.normal(0.75, 0.05, 10)}
+    records = [
+        classified("random_forest", draw, a, classes=classes, protocol="paper")
+        for classes, values in accuracy.items()
+        for draw, a in enumerate(values)
+    ]
+    (row,) = found(records)
+    theirs = {n: paper.TABLE_1["random_forest", n]["accuracy"] for n in (2, 4)}
+    difference = accuracy[2].mean() - accuracy[4].mean() - (theirs[2][0] - theirs[4][0])
+    parts = [v.var(ddof=1) / 10 for v in accuracy.values()] + [sigma**2 / 10 for _, sigma in theirs.values()]
+    half = stats.t.ppf(0.975, sum(parts) ** 2 / sum(p**2 / 9 for p in parts)) * math.sqrt(sum(parts))
+    assert (row["claim"], row["verdict"]) == (3, "refuted")
+    assert row["estimate"] == pytest.approx(difference)
+    assert row["interval"] == pytest.approx([difference - half, difference + half])
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.005, "confirmed"), (0.05, "refuted")])
+def test_more_estimators_are_compared_on_the_autoencoders_that_have_them(gain, verdict):
+    records = [
+        classified(name, draw, 0.6 + 0.02 * draw + more, protocol="paper", **source)
+        for draw in range(6)
+        for name, more, source in (
+            ("adaboost", 0.0, {"trial": "a"}),
+            ("adaboost", 0.3, {"trial": "b", "instance": 1}),
+            ("adaboost@10", -0.4, {"trial": "a"}),
+            ("adaboost@300", gain, {"trial": "a"}),
+        )
+    ]
+    (row,) = found(records)
+    assert (row["claim"], row["control"], row["verdict"]) == (5, "adaboost", verdict)
+    assert row["estimate"] == pytest.approx(gain)
+
+
+def test_fewer_estimators_than_usual_are_no_increase():
+    records = [
+        classified(name, draw, 0.6, protocol="paper") for draw in range(6) for name in ("adaboost", "adaboost@9")
+    ]
+    assert found(records) == []
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(170.0, "confirmed"), (32.0, "refuted"), (100.0, "undecided")])
+def test_orders_of_magnitude_between_pairs(ratio, verdict):
+    matched = 0.003 * np.exp(np.random.default_rng(0).normal(0, 0.1, 4))
+    records = [
+        measured(
+            "reconstruction",
+            {"decoder": f"{decoder}", "images": "V", "pair": "matched" if encoder == decoder else "unmatched"},
+            {"mse": matched[encoder] * (1 if encoder == decoder else ratio), "n": 9}
+            | {"sigma_images": 0.001, "sigma_batches": 0.001},
+            trial=f"{encoder}",
+            instance=encoder,
+        )
+        for encoder in range(4)
+        for decoder in range(4)
+    ]
+    if ratio == 100:
+        for record, factor in zip(records, np.tile([0.5, 2], 8), strict=True):
+            record.metrics["mse"] *= factor if record.what["pair"] == "unmatched" else 1
+    (row,) = found(records)
+    assert (row["claim"], row["on"], row["n"], row["verdict"]) == (6, "images V", "4 encoders", verdict)
+    assert row["estimate"] == pytest.approx(ratio, rel=0.5)
+
+
+#: What an attacker restores, by attack and number of pairs, among the yardsticks.
+ERRORS = {
+    ("key", 0): 0.003, ("mean_image", 0): 0.07, ("random_image", 0): 0.12, ("random_latent", 0): 0.1,
+    ("clear", 0): 0.12, ("other_decoder", 0): 0.15, ("ridge", 30): 0.04, ("ridge", 1000): 0.015,
+    ("stitch_affine", 1000): 0.05,
+}  # fmt: skip
+
+
+def attacked(errors, draws=3, **changes):
+    return [
+        Record(
+            kind="attack", key=f"{attack}{k}{draw}", trial="a", batch_size=16, instance=0,
+            **{"gaussian": 384, "categorical": 20} | changes,
+            what={"attack": attack, "dataset": "cifar100", "representation": "masked", "k": k, "draw": draw},
+            metrics={"mse": error + 0.001 * draw, "sigma_images": 0.02, "n": 400}
+            | dict.fromkeys(("psnr", "ssim", "top1", "top5", "mrr", "recognised"), 0.5),
+            detail={"target": 0.02, "own": "", "pool": 1000}, seconds=1.0,
+        )
+        for (attack, k), error in errors.items()
+        for draw in range(draws if k else 1)
+    ]  # fmt: skip
+
+
+def test_one_attack_that_restores_refutes_the_key_and_one_that_fails_does_not():
+    rows = {row["quantity"]: row for row in found(attacked(ERRORS))}
+    assert {quantity: row["verdict"] for quantity, row in rows.items()} == {
+        "error of other_decoder": "confirmed",
+        "error of ridge, 30 leaked pairs": "confirmed",
+        "error of ridge, 1,000 leaked pairs": "refuted",
+    }
+    half = stats.t.ppf(0.975, 399) * 0.02 / 20
+    assert rows["error of ridge, 1,000 leaked pairs"]["interval"] == pytest.approx([0.015 - half, 0.017 + half])
+
+
+@pytest.mark.parametrize(
+    ("smaller", "draws", "verdict"), [(0.03, 5, "confirmed"), (0.005, 5, "refuted"), (0.03, 3, "undecided")]
+)
+def test_the_shortest_latent_is_compared_with_the_longest_at_the_most_pairs(smaller, draws, verdict):
+    records = attacked(ERRORS, draws)
+    records += attacked(ERRORS | {("ridge", 1000): smaller}, draws, gaussian=32, categorical=5)
+    records += attacked(ERRORS | {("ridge", 1000): 0.9}, draws, gaussian=64, categorical=5)
+    (row,) = [row for row in found(records) if row["claim"] == 8]
+    assert (row["quantity"], row["verdict"]) == ("error with 1,000 leaked pairs less that of 384+20", verdict)
+    assert row["estimate"] == pytest.approx(smaller - 0.015)
+
+
+def test_losses_are_those_of_the_first_and_last_epoch():
+    records = [measured("trial", {"status": "complete"}, {}, trial=f"{i}", instance=i) for i in range(4)]
+    histories = {
+        f"{i}": [
+            {"generating_loss": g + i, "discriminator_loss": d}
+            for g, d in ((5.0, 1.0), (9.0, 9.0), (2.0 + 0.01 * i, 0.5))
+        ]
+        for i in range(4)
+    }
+    rows = found(records, histories)
+    assert [(r["claim"], r["verdict"], pytest.approx(r["estimate"])) for r in rows] == [
+        (9, "confirmed", -2.985),
+        (9, "refuted", -0.5),
+    ]
+
+
+def test_students_interval_is_scipys():
+    values = [0.1, 0.4, 0.2, 0.7]
+    mean, interval = students(values)
+    assert mean == pytest.approx(0.35)
+    assert interval == pytest.approx(stats.t.interval(0.95, 3, np.mean(values), stats.sem(values)))
+    assert students([0.3]) == (pytest.approx(0.3), None)
