@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aae.config import AutoencoderConfig
-from aae.flow import fit, round_to_half
+from aae.flow import FLOOR, fit, round_to_half
 from aae.masking import mask, unmask_tensor
 from aae.networks import Autoencoder
 from aae.priors import diagnose, sample_categorical, sample_gaussian
@@ -33,7 +33,7 @@ WHITENING_IMAGES = (20_000, 100_000)
 #: Variances below this share of the largest are not made white: between epochs, and after the last one. Variances of
 #: the latent span six orders of magnitude, so the first leaves half of 384 directions as they are; but gradients pass
 #: through the map, and it keeps them from being magnified more than a hundredfold over the largest direction's.
-WHITENING_FLOOR = (1e-4, 1e-8)
+WHITENING_FLOOR = (1e-4, FLOOR)
 
 
 class DivergedError(ArithmeticError):

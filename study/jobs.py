@@ -156,7 +156,7 @@ def _draws(config: StudyConfig, task: TaskConfig, data: Data) -> list[tuple[int,
 # --- attacks -----------------------------------------------------------------------------------------------------
 
 
-def attack_jobs(config: StudyConfig, sources: list[Source], datasets: dict[str, AttackParts]) -> Iterator[AttackJob]:
+def attack_jobs(config: StudyConfig, sources: list[Source], attacked: dict[str, AttackParts]) -> Iterator[AttackJob]:
     """Every attack of a study, with its yardsticks.
 
     The first instance of each latent configuration is attacked, unless all are asked for. The attacker's own
@@ -168,9 +168,9 @@ def attack_jobs(config: StudyConfig, sources: list[Source], datasets: dict[str, 
     for source in victims:
         if not settings.names or source.point not in points:
             continue
-        own = _own(source, sources)
-        for dataset, parts in datasets.items():
-            for attack, k, draw, representation in _asked(config, own, source, len(parts.pairs)):
+        own = _attackers_own(source, sources)
+        for dataset, parts in attacked.items():
+            for attack, k, draw, representation in _ladder(config, own, source, len(parts.pairs)):
                 yield AttackJob(
                     source=source,
                     dataset=dataset,
@@ -184,21 +184,21 @@ def attack_jobs(config: StudyConfig, sources: list[Source], datasets: dict[str, 
                 )
 
 
-def _own(source: Source, sources: list[Source]) -> Source | None:
+def _attackers_own(source: Source, sources: list[Source]) -> Source | None:
     others = [s for s in sources if s.trial != source.trial]
-    alike = [s for s in others if _sizes(s) == _sizes(source)]
+    alike = [s for s in others if _latent(s) == _latent(source)]
     return next(iter(alike), None) or max(others, key=lambda s: s.gaussian + s.categorical, default=None)
 
 
-def _sizes(source: Source) -> tuple[int, int, str]:
+def _latent(source: Source) -> tuple[int, int, str]:
     return source.gaussian, source.categorical, source.variant
 
 
-def _asked(config: StudyConfig, own: Source | None, source: Source, pool: int) -> Iterator[tuple[str, int, int, str]]:
+def _ladder(config: StudyConfig, own: Source | None, source: Source, pool: int) -> Iterator[tuple[str, int, int, str]]:
     settings = config.attacks
     for name in YARDSTICKS:
         yield name, 0, 0, "masked"
-    if own and _sizes(own) == _sizes(source):
+    if own and _latent(own) == _latent(source):
         yield "other_decoder", 0, 0, "masked"
     if "transport" in settings.names:
         yield "known_plaintexts", 0, 0, "masked"
