@@ -82,6 +82,7 @@ def claims(
         _orders(frame(records, "reconstruction")),
         _restorers(summary, frame(records, "attack")),
         _smaller(summary),
+        _searched(records),
         _losses(summary["trials"], histories),
     )
     rows = sorted((row for part in parts for row in part), key=lambda row: row["claim"])
@@ -99,7 +100,7 @@ def _row(
     low: float = -math.inf,
     high: float = math.inf,
 ) -> Row:
-    counts = {unit: cell[unit] for unit in ("draws", "encoders", "images") if unit in cell}
+    counts = {unit: cell[unit] for unit in ("draws", "encoders", "images", "trials") if unit in cell}
     return {
         "claim": claim,
         "on": on,
@@ -251,6 +252,31 @@ def _smaller(summary: Mapping[str, Any]) -> Iterator[Row]:
                        "encoders": min(c["encoders"] for c in cells)},
             on=dataset, quantity=f"error with {int(k):,} leaked pairs less that of {long['latent']}",
             control=f"keys {short['key']:.4f}, {long['key']:.4f}", low=0.0,
+        )  # fmt: skip
+
+
+def _searched(records: list[Record]) -> Iterator[Row]:
+    """Claim 8 over a search: rank correlation of the latent's length with what leaked pairs restore.
+
+    A short latent restores badly under its own key too, hence the second row. The interval is Bonett and Wright's
+    (Psychometrika 65, 2000, Eq 3).
+    """
+    trials = [r for r in records if r.kind == "trial" and "objective.mse_at_k" in r.metrics]
+    trials = [r for r in trials if r.what.get("role") == "search" and r.what["status"] == "complete"]
+    lengths = [r.gaussian + r.categorical for r in trials]
+    if len(trials) <= FEW or len(set(lengths)) < 2:
+        return
+    errors = {
+        "the error with 1,000 leaked pairs": [r.metrics["objective.mse_at_k"] for r in trials],
+        "that error less the key's": [r.metrics["objective.mse_at_k"] - r.metrics["held_out_mse"] for r in trials],
+    }
+    for name, values in errors.items():
+        rho = float(stats.spearmanr(lengths, values).statistic)
+        half = stats.norm.ppf(0.5 + LEVEL / 2) * math.sqrt((1 + rho**2 / 2) / (len(trials) - 3))
+        interval = [math.tanh(math.atanh(min(max(rho, -0.999999), 0.999999)) + end) for end in (-half, half)]
+        yield _row(
+            8, vars(trials[0]), {"mean": rho, "interval": interval, "trials": len(trials)},
+            on="the search", quantity=f"rank correlation of the length with {name}", control="", high=0.0,
         )  # fmt: skip
 
 

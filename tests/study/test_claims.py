@@ -183,6 +183,27 @@ def test_the_shortest_latent_is_compared_with_the_longest_at_the_most_pairs(smal
     assert row["estimate"] == pytest.approx(smaller - 0.015)
 
 
+@pytest.mark.parametrize(("sign", "verdicts"), [(-1, ["confirmed", "undecided"]), (1, ["refuted", "undecided"])])
+def test_a_search_correlates_length_and_restoration(sign, verdicts):
+    rng = np.random.default_rng(0)
+    lengths = rng.permutation(np.arange(10, 70))
+    errors = 0.02 + sign * 1e-4 * lengths + rng.normal(0, 1e-3, 60)
+    keys = errors + rng.normal(0, 1e-3, 60)  # the key fails where the attack does
+    records = [
+        measured(
+            "trial", {"status": "complete", "role": "search"}, {"objective.mse_at_k": e, "held_out_mse": k},
+            trial=f"{length}", gaussian=int(length), categorical=0,
+        )
+        for length, e, k in zip(lengths, errors, keys, strict=True)
+    ]  # fmt: skip
+    rows = [row for row in found(records) if row["claim"] == 8]
+    rho = stats.spearmanr(lengths, errors).statistic
+    assert [row["verdict"] for row in rows] == verdicts
+    assert (rows[0]["n"], rows[0]["estimate"]) == ("60 trials", pytest.approx(rho))
+    half = stats.norm.ppf(0.975) * math.sqrt((1 + rho**2 / 2) / 57)
+    assert np.arctanh(rows[0]["interval"]) == pytest.approx([np.arctanh(rho) - half, np.arctanh(rho) + half])
+
+
 def test_losses_are_those_of_the_first_and_last_epoch():
     records = [measured("trial", {"status": "complete"}, {}, trial=f"{i}", instance=i) for i in range(4)]
     histories = {
