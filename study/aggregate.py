@@ -84,7 +84,7 @@ def _classification(table: pd.DataFrame) -> list[dict[str, Any]]:
     for values, cell in _cells(table, CLASSIFICATION):
         row: dict[str, Any] = dict(zip(CLASSIFICATION, values, strict=True))
         for metric in METRICS:
-            row[metric] = describe(_grid(cell, metric), derive(0, *values, metric))
+            row[metric] = describe(_grid(cell, metric), derive(0, *values, metric), 0.0, 1.0)
             given = paper.reported(row["dataset"], row["classifier"], row["classes"], metric)
             if row["protocol"] == "paper" and row["representation"] == "masked" and given is not None:
                 row[metric]["paper"] = _beside(row[metric], *given)
@@ -117,10 +117,11 @@ def _differences(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _difference(values: list[Any], against: Any, ours: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
-    """The difference of two grids over the draws both have; a control has one row, which serves every encoder."""
-    draws = ours.columns.intersection(other.columns)
-    theirs = other[draws].to_numpy() if set(other.index) == set(ours.index) else other[draws].to_numpy()[:1]
-    grid = pd.DataFrame(ours[draws].to_numpy() - theirs)
+    """The difference of two grids over the encoders and draws both have; a control's one row serves every encoder."""
+    draws, encoders = ours.columns.intersection(other.columns), ours.index.intersection(other.index)
+    if len(encoders):
+        ours, other = ours.loc[encoders], other.loc[encoders]
+    grid = pd.DataFrame(ours[draws].to_numpy() - other[draws].to_numpy())
     row = dict(zip([*POINT, "dataset", "classes", "classifier"], values, strict=True))
     return row | {"against": against, "accuracy": describe(grid, derive(0, *values, against))}
 
@@ -173,8 +174,8 @@ def _grid(cell: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     return cell.set_index(["trial", "draw"])[metric].unstack()
 
 
-def describe(grid_ED: pd.DataFrame, seed: int) -> dict[str, Any]:
-    """Mean over encoders (rows) and draws (columns), deviation, and interval.
+def describe(grid_ED: pd.DataFrame, seed: int, low: float = -np.inf, high: float = np.inf) -> dict[str, Any]:
+    """Mean over encoders (rows) and draws (columns), deviation, and interval, cut to what the quantity can be.
 
     `sigma` is over the draws of one encoder (ddof 1), averaged over encoders. The interval resamples encoders and
     draws as crossed factors: both are random, and the same draws serve every encoder. It is None where there is one
@@ -187,7 +188,7 @@ def describe(grid_ED: pd.DataFrame, seed: int) -> dict[str, Any]:
         "sigma": float(grid_ED.std(axis=1, ddof=1).mean()) if count > 1 else None,
         "draws": count,
         "encoders": encoders,
-        "interval": _crossed_interval(values_ED, seed) if encoders * count > 1 else None,
+        "interval": np.clip(_crossed_interval(values_ED, seed), low, high).tolist() if encoders * count > 1 else None,
     }
 
 
@@ -214,11 +215,22 @@ def welch(difference: float, *sides: tuple[float, int]) -> list[float]:
 
 
 def _crossed_interval(grid_ED: NDArray[np.float64], seed: int) -> list[float]:
-    """Percentile interval of the mean; a resample is a count of how often each encoder and each draw was taken."""
+    """Interval of the mean; a resample is a count of how often each encoder and each draw was taken.
+
+    Percentiles of resamples of n values are too narrow by the factor sqrt((n - 1) / n), and by that of the normal to
+    Student's quantile: both are made good, with the n of the factor whose mean varies most.
+    """
     rng = np.random.default_rng(seed)
     encoder_RE, draw_RD = (rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) for n in grid_ED.shape)
     known_ED = np.isfinite(grid_ED)
     total_R = ((encoder_RE @ np.where(known_ED, grid_ED, 0.0)) * draw_RD).sum(axis=1)
     taken_R = ((encoder_RE @ known_ED) * draw_RD).sum(axis=1)
     means_R = total_R[taken_R > 0] / taken_R[taken_R > 0]
-    return [float(q) for q in np.quantile(means_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
+    ends = np.quantile(means_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    spreads = [
+        (np.nanvar(np.nanmean(grid_ED, axis=1 - a), ddof=1) / n, n) for a, n in enumerate(grid_ED.shape) if n > 1
+    ]
+    n = max(spreads)[1]
+    wider = stats.t.ppf(0.5 + LEVEL / 2, n - 1) / stats.norm.ppf(0.5 + LEVEL / 2) * np.sqrt(n / (n - 1))
+    mean = np.nanmean(grid_ED)
+    return [float(mean + (end - mean) * wider) for end in ends]

@@ -56,7 +56,7 @@ class AttackJob:
     @property
     def key(self) -> str:
         parts = (self.source.trial, self.representation, self.dataset, self.attack, self.k, self.draw)
-        return "/".join(map(str, ("attack", *parts)))
+        return "/".join(map(str, ("attack", *parts, *([self.own] if self.own else []))))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,7 +163,8 @@ def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
     """Keys in which `new` may not differ from the study it continues, each with both values.
 
     Allowed: more draws, instances, latent configurations, attacks, encoders to attack, pairs, defences, trials,
-    finalists or fresh seeds, mirror images; another title, another storage, other resources but the threads.
+    finalists or fresh seeds, mirror images; another title, another storage, other resources but the threads. The first
+    latent configuration stays first, because others are named by what sets them apart from it.
     """
     differences = []
     a, b = dict(flat(to_plain(old))), dict(flat(to_plain(new)))
@@ -173,9 +174,11 @@ def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
             continue
         if key in MORE and None not in (before, after) and after > before:  # type: ignore[operator]
             continue
-        if key in ("attacks.names", "attacks.pairs", "attacks.defences") and set(before) < set(after):  # type: ignore[arg-type]
+        if key == "attacks.encoders" and after is None:  # all of them
             continue
-        if key == "latents" and _extends(before, after, "instances"):
+        if key in ("attacks.names", "attacks.pairs", "attacks.defences") and set(before) <= set(after):  # type: ignore[arg-type]
+            continue
+        if key == "latents" and _extends(before, after, "instances") and _extends(before[:1], after[:1], "instances"):  # type: ignore[index]
             continue
         if key == "tasks" and len(before or ()) == len(after or ()) and _extends(before, after, "mirrored"):
             continue

@@ -168,7 +168,9 @@ def _read_folder(path: Path, name: str, size: int, channels: int) -> ImageSet:
     if counts.min() < SMALLEST:
         what = f"class {names[counts.argmin()]!r}" if names[0] else "the folder"
         raise InputError(f"{path}: {what} has {counts.min()} pictures: a split takes {SMALLEST}, add some or remove it")
-    train, test = stratified(labels, 0.2, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    train, test = stratified(labels, 0.2, rng)
+    train = rng.permutation(train)  # folders come class by class, and the first images are kept from training
     classes = tuple(one or "picture" for one in names)
     return ImageSet(name, images[train], labels[train], images[test], labels[test], classes)
 
@@ -265,15 +267,19 @@ def split(data: ImageSet, protocol: str, classifier: str, seed: int) -> Split:
     """The one place where labelled images are split.
 
     `paper`, neural network: the first 10,000 training images (a fifth, where there are fewer than 50,000) validate,
-    the rest trains, the test part tests. `paper`, others: training and test part merged, stratified 8:2. `shared`:
-    the training part stratified 8:2 into training and validation, and the test part less the images that stand in
-    the training part too, the same for every classifier and every representation.
+    the rest trains, the test part tests; where either would lack a class, they are drawn from each. `paper`, others:
+    training and test part merged, stratified 8:2. `shared`: the training part stratified 8:2 into training and
+    validation, and the test part less the images that stand in the training part too, the same for every classifier
+    and every representation.
     """
     n, total = len(data.train_images), len(data.labels)
     rng = np.random.default_rng(derive(seed, "split", data.name, protocol))
     if protocol == "paper" and classifier == "mlp":
         kept = min(10_000, n // 5)
-        return Split(np.arange(kept, n), np.arange(kept), np.arange(n, total))
+        train, validation = np.arange(kept, n), np.arange(kept)
+        if any(len(np.unique(data.labels[part])) < len(np.unique(data.train_labels)) for part in (train, validation)):
+            train, validation = stratified(data.train_labels, kept / n, rng)  # the set is sorted by class
+        return Split(train, validation, np.arange(n, total))
     if protocol == "paper":
         train, test = stratified(data.labels, 0.2, rng)
         return Split(train, train[:0], test)

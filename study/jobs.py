@@ -30,12 +30,12 @@ def source_of(spec: TrialSpec, config: StudyConfig) -> Source:
     """How records name this autoencoder."""
     own, usual = to_plain(spec.config), to_plain(config.autoencoder(config.latents[0]))
     recipe = own["training"]["recipe"]
-    told = {"batch_size"} | (set(RECIPES[recipe]) if recipe != usual["training"]["recipe"] else set())
+    implied = RECIPES[recipe] if recipe != usual["training"]["recipe"] else {}
     other = [
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
         for room in ("network", "training")
         for key, value in own[room].items()
-        if value != usual[room][key] and key not in told
+        if key != "batch_size" and value != implied.get(key, usual[room][key])
     ]
     return Source(
         trial=spec.id,
@@ -45,6 +45,11 @@ def source_of(spec: TrialSpec, config: StudyConfig) -> Source:
         instance=spec.instance,
         variant=", ".join(other),
     )
+
+
+def first_instances(specs: list[TrialSpec]) -> list[TrialSpec]:
+    """One autoencoder of each configuration: the first that was trained."""
+    return list({spec.config: spec for spec in reversed(specs)}.values())[::-1]
 
 
 # --- pairs -------------------------------------------------------------------------------------------------------
@@ -117,13 +122,13 @@ def _learners(config: StudyConfig, specs: list[TrialSpec]) -> Iterator[tuple[Sou
         for protocol, name in itertools.product(config.protocols, names):
             swept = spec == specs[0] and protocol == "paper" and name in ("random_forest", "adaboost")
             usual = getattr(getattr(config.classifiers, name, None), "estimators", 0)
-            more = tuple(count for count in config.estimators if swept and count != usual)
+            more = tuple(sorted({usual, *config.estimators})) if swept and config.estimators else ()
             yield source_of(spec, config), "masked", protocol, name, more
     if "shared" in config.protocols:
         # One-hot targets are there to explain the paper's numbers alone.
         judging = [name for name in names if name != "random_forest_onehot"]
         yield from ((source_of(spec, config), MIRRORED, "shared", name, ()) for spec in specs for name in judging)
-        first = [source_of(spec, config) for spec in specs if spec.instance == 0] if config.attacks.names else []
+        first = [source_of(spec, config) for spec in first_instances(specs)] if config.attacks.names else []
         for source in first[: config.attacks.encoders]:
             yield from ((source, defence, "shared", name, ()) for defence in config.attacks.defences for name in names)
         for source, control, _ in control_sources(config, specs):
@@ -159,11 +164,12 @@ def _draws(config: StudyConfig, task: TaskConfig, data: Data) -> list[tuple[int,
 def attack_jobs(config: StudyConfig, sources: list[Source], attacked: dict[str, AttackParts]) -> Iterator[AttackJob]:
     """Every attack of a study, with its yardsticks.
 
-    The first instance of each latent configuration is attacked, unless all are asked for. The attacker's own
+    The first trained instance of each latent configuration is attacked, unless all are asked for. The attacker's own
     autoencoder is another instance of the same latent sizes where there is one, else the one with the longest latent.
     """
     settings = config.attacks
-    victims = [s for s in sources if settings.every_instance or s.instance == 0]
+    first = {source.point: source for source in reversed(sources)}
+    victims = sources if settings.every_instance else [s for s in sources if first[s.point] == s]
     points = list(dict.fromkeys(s.point for s in victims))[: settings.encoders]
     for source in victims:
         if not settings.names or source.point not in points:

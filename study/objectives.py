@@ -152,6 +152,11 @@ def directions(search: SearchConfig) -> dict[str, str]:
 def check(config: StudyConfig) -> None:
     """Raise `InputError` for an objective or classifier that is not known, or that cannot judge epochs."""
     search = config.search
+    if config.data.held_out == 0 and config.data.autoencoder in [task.data for task in config.tasks]:
+        raise InputError(
+            "data.held_out = 0: the images kept from training would be the test images of a task, and a search may not "
+            "see those: keep some training images"
+        )
     for name in [*(one.name for one in search.objectives), search.judged_by]:
         if name not in OBJECTIVES:
             raise InputError(f"search.objectives: {name!r} is not known: must be one of {', '.join(OBJECTIVES)}")

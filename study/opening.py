@@ -36,15 +36,14 @@ def load_data(config: StudyConfig, data_dir: Path) -> Data:
     for name in [config.data.autoencoder, *(task.data for task in config.tasks)]:
         if name not in loaded:
             loaded[name] = datasets.load(name, data_dir, size=network.image_size, channels=network.channels)
-    autoencoder = loaded[config.data.autoencoder]
+    tasks = {task.data: datasets.with_test_part(loaded[task.data], config.seed) for task in config.tasks}
+    autoencoder = tasks.get(config.data.autoencoder, loaded[config.data.autoencoder])  # test images train nothing
     train, held_out = datasets.autoencoder_parts(autoencoder, config.data)
     for point in config.latents:
         batch = config.autoencoder(point).training.batch_size
         if batch > len(train):
             raise InputError(f"batch_size = {batch}: {autoencoder.name} gives {len(train)} training images: take fewer")
-    tasks = {}
     for task in config.tasks:
-        tasks[task.data] = datasets.with_test_part(loaded[task.data], config.seed)
         for count in task.classes:
             datasets.draws(tasks[task.data], count, 1, config.seed)
         if config.attacks.names:

@@ -20,6 +20,7 @@ from study.jobs import (
     attack_jobs,
     classification_jobs,
     control_sources,
+    first_instances,
     reconstruction_jobs,
     reconstruction_sets,
     source_of,
@@ -236,7 +237,7 @@ def _keep_pictures(out: Path, job: ReconstructionJob, pictures: Pictures) -> Non
 
 def _samples(specs: list[TrialSpec], data: Data, out: Path) -> None:
     """Masked vectors for the projector, of the first instance of each latent configuration."""
-    encoders = {spec.id: read_part(out, spec, "encoder") for spec in specs if spec.instance == 0}
+    encoders = {spec.id: read_part(out, spec, "encoder") for spec in first_instances(specs)}
     for image_set in data.tasks.values():
         keep_samples(out, image_set, encoders)
 
@@ -280,6 +281,8 @@ def _attacks(
     """Every attack that has no record."""
     from study.fanout import FanOut
 
+    if not config.attacks.names:
+        return
     parts = {name: datasets.attack_parts(d, config.attacks.victims, config.seed) for name, d in data.tasks.items()}
     jobs = list(attack_jobs(config, [source_of(spec, config) for spec in specs], parts))
     missing = [job for job in jobs if job.key not in records.keys]

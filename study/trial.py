@@ -19,7 +19,7 @@ from aae.masking import mask
 from aae.networks import Autoencoder
 from aae.priors import judge
 from aae.training import Images, TrainingState, train_epochs
-from study.config import StudyConfig
+from study.config import InputError, StudyConfig
 from study.config_text import from_table, to_plain
 from study.records import write_whole
 from study.seeds import derive, identity
@@ -116,8 +116,11 @@ def run_trial(
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """What a finished trial wrote: `trial`, `pair`, `history`."""
-    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    """What a finished trial wrote: `trial`, `pair`, `history`; `InputError` where that is lost."""
+    try:
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / 'result.json'}: cannot be read ({error}): bring it back") from None
     return result
 
 

@@ -27,9 +27,7 @@ def summarise_attacks(records: list[Record]) -> dict[str, list[dict[str, Any]]]:
     pairs and over instances, and means of the other measures; `helps` is false where it is no better than the best of
     the controls. `unmasking`: pairs to unmask, for the best attack at each number of pairs.
     """
-    table = frame(records, "attack")
-    if not table.empty:  # of an interrupted study, only what has its yardsticks
-        table = table[table.groupby(PLACE[:-1])["attack"].transform(lambda names: set(YARDSTICKS) <= set(names))]
+    table = attack_table(records)
     if table.empty:
         return {"attacks": [], "unmasking": []}
     details = [r.detail for r in records if r.kind == "attack"]
@@ -40,6 +38,18 @@ def summarise_attacks(records: list[Record]) -> dict[str, list[dict[str, Any]]]:
     return named({"attacks": rows, "unmasking": places}, {record.batch_size for record in records})
 
 
+def attack_table(records: list[Record]) -> pd.DataFrame:
+    """One row an attack; of an interrupted study, only of what has its yardsticks.
+
+    Where a study went on with more encoders, the attacker's own became another: the later measurement counts.
+    """
+    table = frame(records, "attack")
+    if table.empty:
+        return table
+    table = table.drop_duplicates([*PLACE, "trial", "attack", "k", "draw"], keep="last")
+    return table[table.groupby(PLACE[:-1])["attack"].transform(lambda names: set(YARDSTICKS) <= set(names))]
+
+
 def _plain(keys: Any) -> list[Any]:
     return [key.item() if isinstance(key, np.generic) else key for key in keys]
 
@@ -48,7 +58,7 @@ def _attack(keys: Any, cell: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any
     values = _plain(keys)
     row: dict[str, Any] = dict(zip([*PLACE, "attack", "k"], values, strict=True))
     grid = cell.pivot_table(index="trial", columns="draw", values="mse")
-    row["mse"] = describe(grid, derive(0, *values))
+    row["mse"] = describe(grid, derive(0, *values), 0.0)
     row |= {name: float(cell[name].mean()) for name in MEASURES}
     row |= {"n": int(cell["n"].iloc[0]), "seconds": float(cell["seconds"].mean())}
     row["grade"] = grade(row["top1"])

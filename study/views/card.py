@@ -66,7 +66,8 @@ def write_card(folder: Path, trial: str | None = None) -> Path:
 
 
 def _chosen(folder: Path, records: list[Record], trial: str | None) -> Record:
-    complete = [r for r in records if r.kind == "trial" and r.what["status"] == "complete"]
+    trials = [r for r in records if r.kind == "trial" and r.what.get("role") != "search"]
+    complete = [r for r in trials if r.what["status"] == "complete"]
     if not complete:
         raise InputError(f"{folder}: holds no trained encoder yet: run `study run` on it again")
     attacked = {r.trial for r in records if r.kind == "attack"}

@@ -92,11 +92,12 @@ def printed_tables(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     """The tables worth a look at the end of a run."""
     summary = json.loads((folder / "summary.json").read_text())
     pairs = tables.reconstruction(summary)
-    yield "Restoring held-out images", pairs.loc[pairs["images"] == "V", ["latent", "restored by", "MSE", "pairs"]]
+    if len(pairs):
+        yield "Restoring held-out images", pairs.loc[pairs["images"] == "V", ["latent", "restored by", "MSE", "pairs"]]
     if summary["unmasking"]:
         yield "Is it a mask? Pairs to unmask", attacks.pairs_to_unmask(summary)
-    protocol = _protocols(summary)[-1]
-    yield f"Accuracy on masked images, protocol {protocol}", tables.classification(summary, protocol, "accuracy")
+    for protocol in _protocols(summary)[-1:]:
+        yield f"Accuracy on masked images, protocol {protocol}", tables.classification(summary, protocol, "accuracy")
 
 
 def _protocols(summary: Summary) -> list[str]:
@@ -231,6 +232,7 @@ def _missing(folder: Path, summary: Summary) -> list[str]:
         asked = [(task["data"], count) for task in config["tasks"] for count in task["classes"]]
         missing += [f"classification of {d}, {n} classes" for d, n in asked if (d, n) not in known]
     missing += [] if summary["reconstruction"] else ["matched and unmatched pairs"]
+    missing += [] if summary["attacks"] or not config["attacks"]["names"] else ["attacks"]
     again = f"`study run` with the same preset or file and `--out {folder}` goes on and makes it."
     return [f"No records of: {name}. {again}" for name in missing]
 
@@ -322,7 +324,8 @@ def _estimators(summary: Summary) -> Section:
 def _pairs(folder: Path, summary: Summary) -> Section:
     shown, lacking = [], []
     groups: dict[tuple[str, str], list[str]] = {}
-    for trial in tables.in_order(summary["trials"]):  # a search may vary more than the latent configuration
+    complete = [trial for trial in summary["trials"] if trial["status"] == "complete"]
+    for trial in tables.in_order(complete):  # a search may vary more than the latent configuration
         groups.setdefault((trial["latent"], trial.get("point", "")), []).append(trial["trial"])
     for number, ((point, _), trials) in enumerate(groups.items()):
         for images, title in (("V", "Held-out images"), ("P", "Test patterns")):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from study import paper
 from study.aggregate import POINT
-from study.claims import CLAIMS
+from study.claims import CLAIMS, LENGTHS
 
 NAMES = {
     "mlp": "Neural network",
@@ -100,19 +100,14 @@ def differences(summary: Summary, *, classifiers: bool) -> pd.DataFrame:
 
 
 def estimators(summary: Summary) -> pd.DataFrame:
-    """Accuracy by number of trees and stumps, of the autoencoders it was tried on."""
-    swept = {(r["latent"], r["dataset"]) for r in summary["classification"] if "@" in r["classifier"]}
+    """Accuracy by number of trees and stumps, of the autoencoder it was tried on."""
     table: dict[tuple[Any, ...], dict[str, str]] = {}
     for row in summary["classification"]:
         name, _, count = row["classifier"].partition("@")
-        known = name in ("random_forest", "adaboost") and row["protocol"] == "paper"
-        if known and (row["latent"], row["dataset"]) in swept:
+        if count:
+            first = {"data": row["dataset"], "classes": row["classes"], "classifier": NAMES[name]}
             key = row["dataset"], row["classes"], name, row["latent"]
-            entry = table.setdefault(
-                key,
-                {"data": row["dataset"], "classes": row["classes"], "classifier": NAMES[name], "latent": key[3]},
-            )
-            entry[count or "as configured"] = mean_and_interval(row["accuracy"])
+            table.setdefault(key, first | {"latent": row["latent"]})[count] = mean_and_interval(row["accuracy"])
     frame = pd.DataFrame([table[key] for key in sorted(table)]).fillna("")
     counts = sorted((c for c in frame.columns if c.isdigit()), key=int)
     return frame[[c for c in frame.columns if not c.isdigit()] + counts]
@@ -140,7 +135,8 @@ def drops(summary: Summary, protocol: str) -> pd.DataFrame:
 
 def verdicts(summary: Summary) -> pd.DataFrame:
     """How many comparisons confirm or refute each claim: on the paper's latent configuration, where it was studied."""
-    rows = [row for row in summary["claims"] if is_papers(row)] or summary["claims"]
+    rows = summary["claims"]
+    rows = [row for row in rows if _about_the_papers(row)] if any(map(is_papers, rows)) else rows
     lines = []
     for number in sorted({row["claim"] for row in rows}):
         found = [row["verdict"] for row in rows if row["claim"] == number]
@@ -149,9 +145,14 @@ def verdicts(summary: Summary) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def _about_the_papers(row: dict[str, Any]) -> bool:
+    """Whether a comparison is on the paper's latent configuration, or between lengths of the latent."""
+    return is_papers(row) or row["claim"] == LENGTHS
+
+
 def claims(summary: Summary, *, others: bool = False) -> pd.DataFrame:
     """One row a comparison, on the paper's latent configuration or on the others."""
-    chosen = [row for row in summary["claims"] if is_papers(row) != others]
+    chosen = [row for row in summary["claims"] if _about_the_papers(row) != others]
     return pd.DataFrame(
         [
             {

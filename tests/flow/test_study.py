@@ -33,7 +33,7 @@ class TestWhatARunLeaves:
         # two instances: two decoders and three controls; one: one and three; on P, and on T and V of both sets
         assert kinds["reconstruction"] == 5 * (2 * 5 + 1 * 4)
         draws, classifiers = 3, 4  # two draws of two classes, one of all ten
-        masked = 3 * 2 * classifiers * draws + 2 * draws  # encoders, protocols; the first one, two counts
+        masked = 3 * 2 * classifiers * draws + 2 * 2 * draws  # encoders, protocols; the first one, two counts of two
         controls = (classifiers - 1) * draws + 3 * 2 * classifiers * draws
         defended = classifiers * draws  # one defence, one encoder
         mirrored = 3 * (classifiers - 1) * draws  # encoders; no one-hot targets

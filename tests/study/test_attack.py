@@ -103,6 +103,18 @@ class TestJobs:
         assert own == {"a": "b", "c": "a", "d": "c"}
         assert {job.source.trial for job in self.jobs() if job.attack == "other_decoder"} == {"a"}
 
+    def test_where_the_first_instance_failed_the_next_is_attacked(self):
+        config, parts = StudyConfig(attacks=CONFIG), {"toy": attack_parts(toy(), 10, 3)}
+        assert {job.source.trial for job in attack_jobs(config, list(self.SOURCES[1:]), parts)} == {"b", "c", "d"}
+
+    def test_another_own_autoencoder_is_another_attack(self):
+        config, parts = StudyConfig(attacks=CONFIG), {"toy": attack_parts(toy(), 10, 3)}
+        alone, beside = (
+            {job.key for job in attack_jobs(config, list(self.SOURCES[:n]), parts) if job.source.trial == "a"}
+            for n in (1, 2)
+        )
+        assert {key.split("/")[4] for key in alone - beside} == {"stitch_orthogonal", "stitch_affine", "stitch_mlp"}
+
     def test_every_instance_some_encoders_or_none(self):
         assert {job.source.trial for job in self.jobs(every_instance=True)} == {"a", "b", "c", "d"}
         assert {job.source.trial for job in self.jobs(encoders=1)} == {"a"}
@@ -150,7 +162,7 @@ class TestAttack:
         (one, shown), (two, _) = (run(scene, name, k, own=own) for _ in range(2))
         assert one.metrics == two.metrics
         assert all(np.isfinite(list(one.metrics.values())))
-        assert one.key == f"attack/a/masked/toy/{name}/{k}/0"
+        assert one.key == f"attack/a/masked/toy/{name}/{k}/0" + ("/b" if own else "")
         assert one.metrics["n"] == (5 if name == "weights" else 24)
         assert shown.shape == (3, 8, 8, 3)
 

@@ -56,6 +56,7 @@ def test_a_verdict_is_where_the_interval_lies(interval, repetitions, verdict):
         ("cifar100", 2, 0.2, {2: "refuted"}),
         ("mnist", 10, 0.02, {1: "confirmed", 4: "confirmed"}),
         ("mnist", 10, 0.2, {1: "confirmed", 4: "refuted"}),
+        ("digits", 10, 0.2, {1: "confirmed"}),
     ],
 )
 def test_the_network_beside_classical_classifiers(dataset, classes, lead, verdicts):
@@ -70,6 +71,17 @@ def test_the_network_beside_classical_classifiers(dataset, classes, lead, verdic
     assert {row["claim"]: row["verdict"] for row in rows} == verdicts
     assert {row["control"] for row in rows} == {"random_forest"}
     assert all(row["estimate"] == pytest.approx(lead) for row in rows)
+
+
+def test_one_classical_algorithm_is_enough():
+    accuracies = {"mlp": 0.98, "random_forest": 0.7, "random_forest_onehot": 0.975, "adaboost": 0.96}
+    records = [
+        classified(name, 0, a + 1e-3 * i, dataset="mnist", classes=10, trial=f"{i}", instance=i)
+        for i in range(4)
+        for name, a in accuracies.items()
+    ]
+    (row,) = [row for row in found(records) if row["claim"] == 4]
+    assert (row["control"], row["verdict"], row["estimate"]) == ("adaboost", "confirmed", pytest.approx(0.02))
 
 
 def test_accuracy_lost_stands_beside_the_papers_loss_with_welchs_interval_over_four_cells():
@@ -148,8 +160,8 @@ ERRORS = {
 def attacked(errors, draws=3, **changes):
     return [
         Record(
-            kind="attack", key=f"{attack}{k}{draw}", trial="a", batch_size=16, instance=0,
-            **{"gaussian": 384, "categorical": 20} | changes,
+            kind="attack", key=f"{attack}{k}{draw}", batch_size=16,
+            **{"trial": "a", "gaussian": 384, "categorical": 20, "instance": 0} | changes,
             what={"attack": attack, "dataset": "cifar100", "representation": "masked", "k": k, "draw": draw},
             metrics={"mse": error + 0.001 * draw, "sigma_images": 0.02, "n": 400}
             | dict.fromkeys(("psnr", "ssim", "top1", "top5", "mrr", "recognised"), 0.5),
@@ -171,13 +183,25 @@ def test_one_attack_that_restores_refutes_the_key_and_one_that_fails_does_not():
     assert rows["error of ridge, 1,000 leaked pairs"]["interval"] == pytest.approx([0.015 - half, 0.017 + half])
 
 
+def test_nothing_is_said_of_the_key_where_the_key_does_not_restore():
+    assert found(attacked(ERRORS | {("key", 0): 0.021})) == []
+
+
+def test_a_later_measurement_takes_the_place_of_the_one_before():
+    later = attacked({("stitch_affine", 1000): 0.001})
+    rows = {row["quantity"]: row["estimate"] for row in found(attacked(ERRORS) + later)}
+    assert rows["error of stitch_affine, 1,000 leaked pairs"] == pytest.approx(0.002)
+
+
 @pytest.mark.parametrize(
-    ("smaller", "draws", "verdict"), [(0.03, 5, "confirmed"), (0.005, 5, "refuted"), (0.03, 3, "undecided")]
+    ("smaller", "encoders", "verdict"), [(0.03, 4, "confirmed"), (0.005, 4, "refuted"), (0.03, 3, "undecided")]
 )
-def test_the_shortest_latent_is_compared_with_the_longest_at_the_most_pairs(smaller, draws, verdict):
-    records = attacked(ERRORS, draws)
-    records += attacked(ERRORS | {("ridge", 1000): smaller}, draws, gaussian=32, categorical=5)
-    records += attacked(ERRORS | {("ridge", 1000): 0.9}, draws, gaussian=64, categorical=5)
+def test_the_shortest_latent_is_compared_with_the_longest_at_the_most_pairs(smaller, encoders, verdict):
+    records = []
+    for i in range(encoders):
+        for gaussian, error in ((384, 0.015), (64, 0.9), (32, smaller)):
+            errors = ERRORS | {("ridge", 1000): error + 1e-3 * i}
+            records += attacked(errors, trial=f"{gaussian}-{i}", instance=i, gaussian=gaussian)
     (row,) = [row for row in found(records) if row["claim"] == 8]
     assert (row["quantity"], row["verdict"]) == ("error with 1,000 leaked pairs less that of 384+20", verdict)
     assert row["estimate"] == pytest.approx(smaller - 0.015)

@@ -152,6 +152,12 @@ class TestAnotherRecipe:
         assert other.training.adversarial_weight == 0.5
         assert [source_of(spec, config).variant for spec in trial_specs(config)] == ["", "couplings 0, whiten False"]
 
+    def test_what_a_recipe_decides_is_told_where_it_is_decided_otherwise(self, tmp_path):
+        more = 'recipe = "paper"\n[[latents]]\ngaussian = 32\ncategorical = 5\nrecipe = "paper"\nwhiten = true'
+        config = read_config(written(tmp_path, self.TEXT + more), [])
+        variants = [source_of(spec, config).variant for spec in trial_specs(config)]
+        assert len(set(variants)) == 3, variants
+
     def test_the_studys_own_is_the_same_point_again(self, tmp_path):
         with pytest.raises(InputError, match="different latent configurations"):
             read_config(written(tmp_path, self.TEXT + 'recipe = "two_phase"'), [])
@@ -166,6 +172,7 @@ class TestGoingOn:
         one, two, every = (StudyConfig(attacks=AttacksConfig(encoders=count)) for count in (1, 2, None))
         assert refused_changes(one, two) == []
         assert refused_changes(two, one) == ["attacks.encoders = 1 (it was 2)"]
+        assert refused_changes(two, every) == []
         assert refused_changes(every, one) == ["attacks.encoders = 1 (it was None)"]
 
     def test_the_published_study_goes_on_with_its_preset(self):
@@ -180,7 +187,7 @@ class TestGoingOn:
             {"title": "new"},
             {"attacks": AttacksConfig(draws=4, defences=("noise@1",))},
             {"tasks": (TaskConfig(data="x", mirrored=True),)},
-            {"latents": (LatentPoint(gaussian=9, instances=3), LatentPoint(gaussian=7), LatentPoint(gaussian=8))},
+            {"latents": (LatentPoint(gaussian=8), LatentPoint(gaussian=7), LatentPoint(gaussian=9, instances=3))},
         ],
     )
     def test_more_may_be_asked_for(self, change):
@@ -196,6 +203,7 @@ class TestGoingOn:
             ({"tasks": ()}, "tasks"),
             ({"tasks": (TaskConfig(data="y"),)}, "tasks"),
             ({"latents": (LatentPoint(gaussian=8),)}, "latents"),
+            ({"latents": (LatentPoint(gaussian=9, instances=2), LatentPoint(gaussian=8))}, "latents"),
             ({"latents": (LatentPoint(gaussian=8), LatentPoint(gaussian=9, instances=1))}, "latents"),
         ],
     )

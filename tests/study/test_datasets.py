@@ -1,5 +1,7 @@
 """Loading without trust, one split, reproducible draws."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -126,6 +128,14 @@ class TestSplit:
         np.testing.assert_array_equal(parts.validation, np.arange(120))
         np.testing.assert_array_equal(parts.test, np.arange(600, 700))
 
+    def test_a_set_sorted_by_class_gives_every_class_to_every_part(self):
+        data = labelled()
+        order = np.argsort(data.train_labels, kind="stable")
+        data = dataclasses.replace(data, train_images=data.train_images[order], train_labels=data.train_labels[order])
+        parts = split(data, "paper", "mlp", 3)
+        assert np.bincount(data.labels[parts.validation]).tolist() == [30, 30, 30, 30]
+        assert np.bincount(data.labels[parts.train]).tolist() == [120, 120, 120, 120]
+
     def test_the_papers_classical_split_is_stratified_over_both_parts(self):
         data = labelled()
         parts = split(data, "paper", "random_forest", 3)
@@ -204,6 +214,7 @@ class TestFolder:
         data = load(f"folder:{folder}", folder)
         assert data.class_names == ("a", "b, dark")
         assert np.bincount(data.train_labels).tolist() == [16, 6]
+        assert set(data.train_labels[:10]) == {0, 1}  # the first images are kept from training
         assert np.bincount(data.test_labels).tolist() == [4, 1]
         assert ((data.images.mean(axis=(1, 2, 3)) > 110) == (data.labels == 0)).all()
         assert data.images.shape == (27, 32, 32, 3)

@@ -14,7 +14,7 @@ from aae.networks import Autoencoder
 from classifiers import ClassifiersConfig
 from classifiers.config import ForestConfig
 from study import objectives
-from study.config import InputError, StudyConfig, TaskConfig
+from study.config import DataConfig, InputError, StudyConfig, TaskConfig
 from study.config_text import read_config, refused_changes, to_plain
 from study.datasets import ImageSet, split
 from study.front import finalists, hypervolume, judgement, on_front, paired
@@ -93,6 +93,11 @@ class TestSpace:
     def test_an_unknown_objective_is_told(self):
         with pytest.raises(InputError, match="'speed' is not known: must be one of accuracy"):
             objectives.check(searching(objectives=(ObjectiveConfig(name="speed"),)))
+        tested = dataclasses.replace(
+            searching(), data=DataConfig(autoencoder="digits", held_out=0), tasks=(TaskConfig(data="digits"),)
+        )
+        with pytest.raises(InputError, match=r"data.held_out = 0: .* may not see"):
+            objectives.check(tested)
         with pytest.raises(InputError, match="judged_by = 'prior_distance'"):
             objectives.check(searching(judged_by="prior_distance"))
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from attacks import AttacksConfig
@@ -67,7 +68,8 @@ class TestSummary:
     def test_intervals_are_over_draws(self):
         row = next(r for r in summarise_attacks(records())["attacks"] if (r["attack"], r["k"]) == ("ridge", 10))
         assert row["mse"]["mean"] == pytest.approx(0.055)
-        assert row["mse"]["interval"] == pytest.approx([0.05, 0.06])
+        half = 0.005 * stats.t.ppf(0.975, 1) / stats.norm.ppf(0.975) * np.sqrt(2)  # of two draws, 0.05 and 0.06
+        assert row["mse"]["interval"] == pytest.approx([0.055 - half, 0.055 + half])
 
     def test_what_has_no_yardsticks_yet_is_left_out(self):
         assert summarise_attacks([r for r in records() if r.what["attack"] != "key"])["unmasking"] == []
