@@ -44,6 +44,11 @@ def round_to_half(module: nn.Module) -> None:
             parameter.copy_(rounded)
 
 
+def identity(size: int) -> Tensor:
+    """`torch.eye`, which on the device "meta" of a key that is opened would load torch's compiler: seconds."""
+    return torch.zeros(size, size).fill_diagonal_(1)
+
+
 class Whitening(nn.Module):
     """A linear change of coordinates of the Gaussian part, and its exact inverse.
 
@@ -58,8 +63,8 @@ class Whitening(nn.Module):
     def __init__(self, gaussian: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(gaussian))
-        self.register_buffer("matrix", torch.eye(gaussian))
-        self.register_buffer("inverse", torch.eye(gaussian))
+        self.register_buffer("matrix", identity(gaussian))
+        self.register_buffer("inverse", identity(gaussian))
 
     def set_statistics(self, mean_G: Tensor, covariance_GG: Tensor, *, floor: float) -> None:
         """Make vectors of this mean and covariance white by the symmetric root (ZCA).
