@@ -15,7 +15,7 @@ from study.artifacts import read_arrays
 from study.attack import CONTROLS
 from study.records import Record, file_name
 from study.unmasking import PLACE
-from study.views.figures import Shown, picture, save
+from study.views.figures import Shown, save, strip
 from study.views.tables import Summary
 
 #: Who each row is, in plain words, in the order of the ladder.
@@ -208,12 +208,11 @@ def pictures(folder: Path, records: list[Record]) -> list[Shown]:
     shown = {row: read_arrays(kept / f"{row[0]}-{row[2]}.npz")["restored"][:8] for row in rows}
     columns = min(map(len, shown.values()))
     figure, axes = plt.subplots(
-        len(rows), columns, figsize=(0.9 * columns, 0.9 * len(rows)), squeeze=False, layout="constrained"
+        len(rows), 1, figsize=(0.9 * columns, 0.9 * len(rows)), squeeze=False, layout="constrained"
     )
-    for line, row in zip(axes, rows, strict=True):
-        for axis, image in zip(line, shown[row], strict=False):
-            picture(axis, image)
-        line[0].set_ylabel(row[1], rotation=0, ha="right", va="center")
+    for axis, row in zip(axes[:, 0], rows, strict=True):
+        strip(axis, shown[row][:columns])
+        axis.set_ylabel(row[1], rotation=0, ha="right", va="center")
     errors = [
         {"row": label, "image": index, "mse": np.square((image.astype(np.float64) - clear) / 255).mean()}
         for (_, label, _), images in shown.items()

@@ -19,6 +19,7 @@ from study.records import Record, write_whole
 from study.views.tables import NAMES, Summary, in_order
 
 mpl.use("Agg")
+from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -242,16 +243,15 @@ def masked_forms(folder: Path, pictures: dict[str, NDArray[Any]], trial: str, ga
     squares = np.zeros((count, side * side), dtype=np.float32)
     squares[:, :gaussian] = masked[:count, :gaussian]
     own = pictures["restored"][list(pictures["decoders"]).index(trial)]
-    rows: list[tuple[str, list[Any]]] = [
-        ("original", list(originals[:count])),
-        (f"masked ({side}×{side})", list(squares.reshape(count, side, side))),
-        ("unmasked", list(own[:count])),
-    ]
-    figure, axes = plt.subplots(3, count, figsize=(1.0 * count, 3.2), layout="constrained")
-    for line, (label, images) in enumerate(rows):
-        for axis, image in zip(axes[line], images, strict=True):
-            picture(axis, image)
-        axes[line, 0].set_ylabel(label)
+    rows = {
+        "original": originals[:count],
+        f"masked ({side}×{side})": squares.reshape(count, side, side),
+        "unmasked": own[:count],
+    }
+    figure, axes = plt.subplots(3, 1, figsize=(1.0 * count, 3.2), layout="constrained")
+    for axis, (label, images) in zip(axes, rows.items(), strict=True):
+        strip(axis, images)
+        axis.set_ylabel(label)
     save(folder, "masked", figure, pd.DataFrame(masked[:count]))
     caption = f"Masked forms (the paper's Fig 1), autoencoder `{trial}`: images it was not trained on."
     return [Shown("masked", caption, "Three rows: originals, masked forms as grey squares, reconstructions")]
@@ -315,8 +315,20 @@ def confusion_matrix(counts: NDArray[np.int64], names: list[str], title: str) ->
     return figure
 
 
+def strip(axis: Axes, images: NDArray[Any]) -> None:
+    """Show images, (N, H, W), (N, H, W, 1) or uint8 (N, H, W, 3), side by side; grey is scaled over all of them."""
+    if images.ndim == 4 and images.shape[-1] == 3:
+        colours = np.concatenate((images / 255, np.ones((*images.shape[:3], 1))), axis=-1)
+    else:
+        grey = images.reshape(images.shape[:3]).astype(np.float64)
+        colours = colormaps["gray"]((grey - grey.min()) / max(np.ptp(grey), 1e-12))
+    gap = max(1, images.shape[2] // 10)
+    spaced = np.pad(colours, ((0, 0), (0, 0), (0, gap), (0, 0)))  # transparent
+    picture(axis, np.concatenate(spaced, axis=1)[:, :-gap])
+
+
 def picture(axis: Axes, image: NDArray[Any]) -> None:
-    """Show one image, (H, W), (H, W, 1) or (H, W, 3), without axes."""
+    """Show one image, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), without axes."""
     axis.set_axis_on()
     grey = image.ndim == 2 or image.shape[-1] == 1
     axis.imshow(image.squeeze(), cmap="gray" if grey else None, interpolation="nearest")
