@@ -178,8 +178,13 @@ def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
             continue
         if key in ("attacks.names", "attacks.pairs", "attacks.defences") and set(before) <= set(after):  # type: ignore[arg-type]
             continue
-        if key == "latents" and _extends(before, after, "instances") and _extends(before[:1], after[:1], "instances"):  # type: ignore[index]
-            continue
+        if key == "latents":
+            before, after = (
+                [point | {"instances": point["instances"] or one["instances"]} for point in one["latents"]]
+                for one in (a, b)
+            )
+            if _extends(before, after, "instances") and _extends(before[:1], after[:1], "instances"):
+                continue
         if key == "tasks" and len(before or ()) == len(after or ()) and _extends(before, after, "mirrored"):
             continue
         differences.append(f"{key} = {after!r} (it was {before!r})")

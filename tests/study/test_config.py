@@ -165,7 +165,9 @@ class TestAnotherRecipe:
 
 class TestGoingOn:
     OLD = StudyConfig(
-        tasks=(TaskConfig(data="x"),), latents=(LatentPoint(gaussian=8), LatentPoint(gaussian=9, instances=2))
+        instances=2,
+        tasks=(TaskConfig(data="x"),),
+        latents=(LatentPoint(gaussian=8), LatentPoint(gaussian=9, instances=2)),
     )
 
     def test_more_encoders_may_be_attacked(self):
@@ -183,7 +185,7 @@ class TestGoingOn:
         "change",
         [
             {"draws": 11},
-            {"instances": 2},
+            {"instances": 3},
             {"title": "new"},
             {"attacks": AttacksConfig(draws=4, defences=("noise@1",))},
             {"tasks": (TaskConfig(data="x", mirrored=True),)},
@@ -204,6 +206,7 @@ class TestGoingOn:
             ({"tasks": (TaskConfig(data="y"),)}, "tasks"),
             ({"latents": (LatentPoint(gaussian=8),)}, "latents"),
             ({"latents": (LatentPoint(gaussian=9, instances=2), LatentPoint(gaussian=8))}, "latents"),
+            ({"latents": (LatentPoint(gaussian=8, instances=1), LatentPoint(gaussian=9, instances=2))}, "latents"),
             ({"latents": (LatentPoint(gaussian=8), LatentPoint(gaussian=9, instances=1))}, "latents"),
         ],
     )
