@@ -204,13 +204,16 @@ def _beside(ours: dict[str, Any], mean: float, sigma: float | None) -> dict[str,
     return cell
 
 
-def welch(difference: float, *sides: tuple[float, int]) -> list[float]:
-    """Interval of a difference of two means, each side given by its deviation and its number of draws."""
+def welch(difference: float, *sides: tuple[float, int], level: float = LEVEL) -> list[float]:
+    """Interval of a difference of means, each side given by its deviation and its number of values.
+
+    With one side it is Student's interval of a mean.
+    """
     parts = [sigma**2 / n for sigma, n in sides]
     if not any(parts):
         return [difference, difference]
     freedom = sum(parts) ** 2 / sum(part**2 / (n - 1) for part, (_, n) in zip(parts, sides, strict=True))
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * sum(parts) ** 0.5
+    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * sum(parts) ** 0.5
     return [difference - half, difference + half]
 
 

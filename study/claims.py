@@ -79,13 +79,14 @@ def claims(
         rows with `claim`, `on` (data), `quantity`, `control`, the latent configuration, `estimate`, `interval`,
         `low` and `high` (the range claimed, None where it is open), `n` (of what, in words) and `verdict`.
     """
+    attacks = attack_table(records)
     parts = (
         _networks_lead(summary["differences"]),
         _drops(summary),
         _more_estimators(frame(records, "classification"), estimators),
         _orders(frame(records, "reconstruction")),
-        _restorers(summary, attack_table(records)),
-        _smaller(summary, attack_table(records)),
+        _restorers(summary, attacks),
+        _smaller(summary, attacks),
         _searched(records),
         _losses(summary["trials"], histories),
     )
@@ -230,12 +231,13 @@ def _restorers(summary: Mapping[str, Any], table: pd.DataFrame) -> Iterator[Row]
             by_attack = cells.groupby("attack")["mse"].mean()
             for attack in map(str, by_attack.index if k == 0 else [by_attack.idxmin()]):
                 cell = cells[cells["attack"] == attack]
-                half = stats.t.ppf(0.5 + LEVEL / 2, cell["n"] - 1) * cell["sigma_images"] / np.sqrt(cell["n"])
-                ends = [float((cell["mse"] - half).min()), float((cell["mse"] + half).max())]
+                measured = zip(cell["mse"], cell["sigma_images"], cell["n"], strict=True)
+                ends = np.array([welch(mse, (sigma, n)) for mse, sigma, n in measured])
                 yield _row(
                     7, place,
-                    {"mean": float(cell["mse"].mean()), "interval": ends, "draws": cell["draw"].nunique(),
-                     "encoders": cell["trial"].nunique(), "images": int(cell["n"].iloc[0])},
+                    {"mean": float(cell["mse"].mean()), "interval": [float(ends.min()), float(ends.max())],
+                     "draws": cell["draw"].nunique(), "encoders": cell["trial"].nunique(),
+                     "images": int(cell["n"].iloc[0])},
                     on=place["dataset"],
                     quantity=f"error of {attack}" + (f", {k:,} leaked pairs" if k else ""),
                     control=f"key {place['key']:.4f}, mean image {place['mean_image']:.4f}", low=place["target"],
@@ -326,5 +328,4 @@ def students(values: ArrayLike) -> tuple[float, list[float] | None]:
     mean = float(array.mean())
     if len(array) < 2:
         return mean, None
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array)))
-    return mean, [mean - half, mean + half]
+    return mean, welch(mean, (float(array.std(ddof=1)), len(array)))

@@ -5,15 +5,13 @@ Shapes: N points, M objectives.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from study.aggregate import LEVEL
+from study.aggregate import LEVEL, welch
 from study.config import StudyConfig
 from study.objectives import directions
 from study.records import Record
@@ -108,10 +106,8 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float], comparisons: 
     if len(both) < 2:
         return None
     difference = np.array([ours[i] - theirs[i] for i in both])
-    quantile = float(stats.t.ppf(1 - (1 - LEVEL) / 2 / comparisons, len(both) - 1))
-    half = quantile * float(difference.std(ddof=1)) / math.sqrt(len(both))
-    mean = float(difference.mean())
-    return {"mean": mean, "interval": [mean - half, mean + half], "seeds": len(both)}
+    mean, side = float(difference.mean()), (float(difference.std(ddof=1)), len(both))
+    return {"mean": mean, "interval": welch(mean, side, level=1 - (1 - LEVEL) / comparisons), "seeds": len(both)}
 
 
 def judgement(differences: Mapping[str, dict[str, Any] | None], directed: Mapping[str, str]) -> str:

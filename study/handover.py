@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import stats
 from sklearn.preprocessing import StandardScaler
 
 import classifiers
@@ -26,6 +25,7 @@ from aae.keys import Key, KeyFileError, is_locked, load_key, write_private
 from aae.locks import LockError, lock, unlock
 from aae.masking import mask, unmask
 from classifiers import ClassifiersConfig, Scores
+from study.aggregate import welch
 from study.config import InputError
 from study.datasets import Labels, stratified
 from study.model_file import Model, ModelInfo, is_model, read_model
@@ -188,8 +188,8 @@ def classify_masked(
         for metric in ("accuracy", "precision", "recall"):
             values = np.array([getattr(scores, metric) for scores in measured])
             row[metric] = float(values.mean())
-            half = float(stats.t.ppf(0.975, repeats - 1) * values.std(ddof=1) / repeats**0.5) if repeats > 1 else np.nan
-            row |= {f"{metric}_low": row[metric] - half, f"{metric}_high": row[metric] + half}
+            ends = welch(row[metric], (float(values.std(ddof=1)), repeats)) if repeats > 1 else (np.nan, np.nan)
+            row |= {f"{metric}_low": ends[0], f"{metric}_high": ends[1]}
         rows.append(row)
     return pd.DataFrame(rows)
 

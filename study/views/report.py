@@ -71,17 +71,9 @@ def write_report(folder: Path) -> None:
     if found := search.found(folder, records):
         summary["search"] = found
     write_whole(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
-    for name in (
-        "trials",
-        "classification",
-        "differences",
-        "drops",
-        "reconstruction",
-        "attacks",
-        "unmasking",
-        "claims",
-    ):
-        write_whole(folder / "tables" / f"{name}.csv", tables.long_form(summary[name]).to_csv(index=False))
+    for name, rows in summary.items():
+        if isinstance(rows, list):
+            write_whole(folder / "tables" / f"{name}.csv", tables.long_form(rows).to_csv(index=False))
     sections = list(_sections(folder, summary, manifest, records))
     title = manifest["title"] or folder.name
     write_whole(folder / "report.md", markdown(title, sections))
