@@ -16,6 +16,7 @@ from study.attack import CONTROLS
 from study.records import Record, file_name
 from study.unmasking import PLACE
 from study.views.figures import Shown, save, strip
+from study.views.page import Section
 from study.views.tables import Summary
 
 #: Who each row is, in plain words, in the order of the ladder.
@@ -265,8 +266,8 @@ def defences(summary: Summary) -> list[str]:
     return words
 
 
-def section(folder: Path, summary: Summary, records: list[Record]) -> dict[str, Any]:
-    """The parts of the report's section."""
+def section(folder: Path, summary: Summary, records: list[Record]) -> Section:
+    """The part of a report that tells of attacks."""
     reading = (
         "What an attacker without the key restores of masked test images. Leaked pairs and public images are of the "
         "training part, victims of the test part; everything the attacker trains is chosen on the attacker's own "
@@ -275,14 +276,14 @@ def section(folder: Path, summary: Summary, records: list[Record]) -> dict[str, 
         "An attack that fails here proves nothing: better attackers exist."
     )
     front = use_and_secrecy(summary)
-    return {
-        "title": "Is it a mask?",
-        "text": [reading, *plain_words(summary), *defences(summary)],
-        "tables": [
+    return Section(
+        "Is it a mask?",
+        [reading, *plain_words(summary), *defences(summary)],
+        [
             ("Pairs to unmask, the best attack at each number of pairs", pairs_to_unmask(summary)),
             *([("Use against secrecy", front)] if len(front) else []),
             ("Re-identification: which image belongs to which masked vector", reidentification(summary)),
         ],
-        "figures": [*curve(folder / "figures", summary), *pictures(folder, records)],
-        "more": [("Every attack", ladder(summary))],
-    }
+        [*curve(folder / "figures", summary), *pictures(folder, records)],
+        [("Every attack", ladder(summary))],
+    )

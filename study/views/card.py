@@ -11,10 +11,10 @@ import pandas as pd
 from attacks import WITH_PAIRS
 from study.aggregate import summarise
 from study.config import InputError
-from study.records import Record, read_records, write_whole
+from study.records import Record, read_records
 from study.unmasking import summarise_attacks
 from study.views import attacks, tables
-from study.views.report import Section, html, markdown
+from study.views.page import Section, write_page
 from study.views.tables import Summary
 
 #: What each attacker holds beside the masked images.
@@ -60,9 +60,7 @@ def write_card(folder: Path, trial: str | None = None) -> Path:
         Section("Threat model", _threats(summary)),
         Section("What is not guaranteed", NOT_GUARANTEED),
     ]
-    write_whole(folder / "card.md", markdown(title, sections))
-    write_whole(folder / "card.html", html(folder, title, sections))
-    return folder / "card.html"
+    return write_page(folder, "card", title, sections)
 
 
 def _chosen(folder: Path, records: list[Record], trial: str | None) -> Record:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from study.aggregate import METRICS, summarise
@@ -22,32 +19,8 @@ from study.trial import encoder_parameters, read_result
 from study.unmasking import summarise_attacks
 from study.views import attacks, figures, search, tables
 from study.views.figures import Shown
+from study.views.page import Section, write_page
 from study.views.tables import Summary
-
-#: Pages are rendered from the same blocks twice.
-_TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("study.views"), autoescape=True, trim_blocks=True)
-
-#: How a paragraph in plain words may begin: set in bold on the page.
-_LEADS = (
-    "What was studied.",
-    "Is it useful?",
-    "Does another decoder fail?",
-    "What do leaked pairs undo?",
-    "How sure.",
-    "Beside the paper:",
-)
-
-
-@dataclass(frozen=True)
-class Section:
-    """One part of a report."""
-
-    title: str
-    text: list[str] = field(default_factory=list)
-    tables: list[tuple[str, pd.DataFrame]] = field(default_factory=list)
-    figures: list[Shown] = field(default_factory=list)
-    more: list[tuple[str, pd.DataFrame]] = field(default_factory=list)
-    """Tables for those who look closer: folded on the page."""
 
 
 def write_report(folder: Path) -> None:
@@ -65,7 +38,8 @@ def write_report(folder: Path) -> None:
     summary = summarise(records) | summarise_attacks(records)
     config = json.loads((folder / "config.json").read_text())
     complete = [row["trial"] for row in summary["trials"] if row["status"] == "complete"]
-    histories = {trial: read_result(folder / "trials" / trial)["history"] for trial in complete}
+    results = {trial: read_result(folder / "trials" / trial) for trial in complete}
+    histories = {trial: result["history"] for trial, result in results.items()}
     estimators = {name: config["classifiers"][name]["estimators"] for name in ("random_forest", "adaboost")}
     summary["claims"] = claims(summary, records, histories, estimators)
     if found := search.found(folder, records):
@@ -74,10 +48,9 @@ def write_report(folder: Path) -> None:
     for name, rows in summary.items():
         if isinstance(rows, list):
             write_whole(folder / "tables" / f"{name}.csv", tables.long_form(rows).to_csv(index=False))
-    sections = list(_sections(folder, summary, manifest, records))
+    sections = list(_sections(folder, summary, manifest, records, results))
     title = manifest["title"] or folder.name
-    write_whole(folder / "report.md", markdown(title, sections))
-    write_whole(folder / "report.html", html(folder, title, sections))
+    write_page(folder, "report", title, sections)
 
 
 def printed_tables(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -99,12 +72,14 @@ def _protocols(summary: Summary) -> list[str]:
 # --- what the sections say ---------------------------------------------------------------------------------------
 
 
-def _sections(folder: Path, summary: Summary, manifest: dict[str, Any], records: list[Record]) -> Iterator[Section]:
+def _sections(
+    folder: Path, summary: Summary, manifest: dict[str, Any], records: list[Record], results: dict[str, Any]
+) -> Iterator[Section]:
     yield Section("In plain words", _plain_words(summary), [], _masked_forms(folder, summary))
     if missing := _missing(folder, summary):
         yield Section("What is missing", missing)
     if "search" in summary:
-        yield Section(**search.content(folder, summary["search"]))
+        yield search.section(folder, summary["search"])
     for protocol in _protocols(summary):
         yield _classification(folder, summary, protocol, records)
     if summary["claims"]:
@@ -116,9 +91,9 @@ def _sections(folder: Path, summary: Summary, manifest: dict[str, Any], records:
     if summary["reconstruction"]:
         yield _pairs(folder, summary)
     if summary["attacks"]:
-        yield Section(**attacks.section(folder, summary, records))
+        yield attacks.section(folder, summary, records)
     if summary["trials"]:
-        yield _autoencoders(folder, summary)
+        yield _autoencoders(folder, summary, results)
     yield _provenance(manifest)
 
 
@@ -341,9 +316,8 @@ def _pairs(folder: Path, summary: Summary) -> Section:
     )
 
 
-def _autoencoders(folder: Path, summary: Summary) -> Section:
+def _autoencoders(folder: Path, summary: Summary, results: dict[str, Any]) -> Section:
     complete = [t for t in summary["trials"] if t["status"] == "complete"]
-    results = {t["trial"]: read_result(folder / "trials" / t["trial"]) for t in complete}
     histories = {trial: result["history"] for trial, result in results.items()}
     sizes = {t["latent"]: encoder_parameters(results[t["trial"]]) for t in complete}
     counted = "; ".join(f"{point}: {number:,}" for point, number in sizes.items())
@@ -374,33 +348,3 @@ def _provenance(manifest: dict[str, Any]) -> Section:
         *((f"data {name}", f"sha256 {d['sha256'][:16]}…") for name, d in manifest["data"].items()),
     ]
     return Section("Where the numbers come from", [], [("Manifest", pd.DataFrame(rows, columns=["what", "value"]))])
-
-
-# --- two renderings ----------------------------------------------------------------------------------------------
-
-
-def markdown(title: str, sections: list[Section]) -> str:
-    """The sections as Markdown; figures are referred to."""
-    parts = [f"# {title}"]
-    for section in sections:
-        parts += [f"## {section.title}", *section.text]
-        for name, table in [*section.tables, *section.more]:
-            parts += [f"**{name}**", tables.to_markdown(table)]
-        parts += [
-            f"![{shown.alt}](figures/{shown.file})\n\n*{shown.caption}* [Numbers](figures/{shown.name}.csv)"
-            for shown in section.figures
-        ]
-    return "\n\n".join(parts) + "\n"
-
-
-def html(folder: Path, title: str, sections: list[Section]) -> str:
-    """The sections as one page with the figures in it."""
-
-    def picture(shown: Shown) -> str:
-        content = (folder / "figures" / shown.file).read_bytes()
-        kind = "svg+xml" if shown.file.endswith(".svg") else "png"
-        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-    return _TEMPLATES.get_template("report.html.j2").render(
-        title=title, sections=sections, picture=picture, leads=_LEADS
-    )

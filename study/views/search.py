@@ -19,6 +19,7 @@ from study.records import Record
 from study.trial import read_result
 from study.verdict import summarise_search
 from study.views.figures import Shown, save
+from study.views.page import Section
 
 Found = dict[str, Any]
 
@@ -36,32 +37,32 @@ def found(folder: Path, records: list[Record]) -> Found:
     return summary | {"importances": json.loads(path.read_text()) if path.exists() else {}} if summary else {}
 
 
-def content(folder: Path, search: Found) -> dict[str, Any]:
-    """Text, tables and figures of the section."""
+def section(folder: Path, search: Found) -> Section:
+    """The part of a report that tells of a search."""
     trials = _table(search)
     figures = folder / "figures"
     counts = trials["status"].value_counts()
     told = ", ".join(f"{counts[status]} {status}" for status in MARKS if status in counts)
     directions = ", ".join(f"{o['name']} ({o['direction']}: {o['meaning']})" for o in search["objectives"])
-    return {
-        "title": "The search",
-        "text": [
+    return Section(
+        "The search",
+        [
             search["recommendation"],
             f"{len(trials)} configurations were tried: {told}. They were judged by {directions}, on training and "
             f"validation data alone. A star marks the Pareto front: no other trial is as good in everything and "
             f"better in something. Finalists were trained again with fresh seeds, and only those numbers, paired by "
             f"seed, carry a verdict; their intervals hold together at 95% (Bonferroni).",
         ],
-        "tables": [("Finalists on fresh seeds", _finalists(search))] if search["finalists"] else [],
-        "figures": [
+        [("Finalists on fresh seeds", _finalists(search))] if search["finalists"] else [],
+        [
             *_front(figures, search, trials),
             *_hypervolume(figures, search),
             *_importances(figures, search),
             *_parallel(figures, search, trials),
             *_slices(figures, search, trials),
         ],
-        "more": [("Every trial", _listing(search, trials))],
-    }
+        [("Every trial", _listing(search, trials))],
+    )
 
 
 def _table(search: Found) -> pd.DataFrame:

@@ -153,9 +153,7 @@ def test_the_wheel_is_the_product_and_works_outside_the_checkout(tmp_path):
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"study/presets/quick.toml", "study/presets/paper.toml", "study/views/templates/report.html.j2"} <= set(
-        names
-    )
+    assert {"study/presets/quick.toml", "study/presets/paper.toml", "study/views/templates/page.html.j2"} <= set(names)
     assert not [n for n in names if n.startswith(("tests", "results", "benchmarks", "docs"))]
     target = tmp_path / "installed"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
