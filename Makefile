@@ -24,8 +24,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/study run quick
 
+# Side by side: much of a study's time is waiting for processes to start.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -m 'slow or not slow'

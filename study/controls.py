@@ -58,7 +58,8 @@ def fit_control(name: Control, config: AutoencoderConfig, train: Images, seed: i
     from sklearn.decomposition import PCA
 
     components = min(length, *flat.shape)
-    pca = PCA(n_components=components, svd_solver="covariance_eigh").fit(flat.astype(np.float64))
+    solver = "full" if 2 * len(flat) < flat.shape[1] else "covariance_eigh"  # exact both; the first for few images
+    pca = PCA(n_components=components, svd_solver=solver).fit(flat.astype(np.float64))
     matrix = np.zeros((flat.shape[1], length), dtype=np.float32)  # a latent may be longer than there are components
     matrix[:, :components] = pca.components_.T
     return Projection(torch.from_numpy(pca.mean_).float(), torch.from_numpy(matrix))

@@ -61,6 +61,13 @@ defences = ["noise@1"]
 """
 
 
+def pytest_collection_modifyitems(items):
+    """Whole studies first; among side-by-side runs each file stays together, and all that looks at `finished`."""
+    items.sort(key=lambda item: item.path.parent.name != "flow")
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("finished" if "finished" in item.fixturenames else item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def images():
     """Smooth random colour images, uint8, (N, 32, 32, 3)."""
