@@ -96,7 +96,7 @@ class ObjectiveConfig:
     """One thing to make large or small."""
 
     name: str
-    """`accuracy`, `held_out_mse`, `prior_distance` or `length`; docs/search.md explains them."""
+    """`accuracy`, `held_out_mse`, `mse_at_k` or another of those that docs/search.md explains."""
     direction: Literal["minimize", "maximize"] | None = None
     """Unset, the natural one."""
     reference: float | None = None

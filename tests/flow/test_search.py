@@ -162,6 +162,6 @@ def test_the_preset_says_whether_anything_dominates_the_papers_configuration(arc
     assert first["name"] == "384+20, batch 16"
     assert all(row["seeds"] == 4 for row in search["finalists"])
     assert others
-    assert set(others[0]["differences"]) == {"test accuracy", "held_out_mse"}
+    assert set(others[0]["differences"]) == {"test accuracy", "held_out_mse", "mse_at_k"}
     assert "fresh paired seeds" in search["recommendation"]
     assert "384+20, batch 16" in search["recommendation"]
