@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import secrets
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,8 @@ def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _no_cluster(address, error) from None
+    # A batch system's, or a spot machine's, last word. Ray's own handler aborts; this stops as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _check_shares(ray.cluster_resources(), resources, scales=address is not None)
         yield

@@ -1,13 +1,15 @@
 """SIGKILL and the same command again; `tests/kill.py` does it for any study."""
 
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from tests.flow.test_search import SEARCH
 from tests.hosts import require_hosts
-from tests.kill import PHASES, main, timeless
+from tests.kill import PHASES, main, start, timeless
 
 #: The same without a search: enough to be killed in every phase, and no more.
 SMALL = "instances = 2\n" + SEARCH.partition("[search]")[0]
@@ -21,6 +23,20 @@ def test_killed_in_every_phase(text, tmp_path, capsys):
     main([str(tmp_path / "small.toml"), "--kills", str(20 if text == SEARCH else 6), "--out", str(tmp_path / "out")])
     told = capsys.readouterr().out
     assert all(f": {phase}, " in told for phase in PHASES), told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last_word", [signal.SIGTERM, signal.SIGINT])
+def test_an_ordered_end_is_told_in_one_line(last_word, tmp_path):
+    (tmp_path / "small.toml").write_text(SMALL)
+    out = tmp_path / "out"
+    study = start(str(tmp_path / "small.toml"), out, ["--quiet"])
+    while not list(out.glob("trials/*/checkpoint.safetensors")):
+        assert study.poll() is None
+        time.sleep(0.05)
+    study.send_signal(last_word)
+    assert study.wait(timeout=60) == 130
+    assert (tmp_path / "out.log").read_text() == "study: interrupted; the same command goes on from here\n"
 
 
 #: Runs a study in a file system of its own that is full at first, and grows; prints each exit status.
