@@ -123,7 +123,7 @@ def _difference(values: list[Any], against: Any, ours: pd.DataFrame, other: pd.D
         ours, other = ours.loc[encoders], other.loc[encoders]
     grid = pd.DataFrame(ours[draws].to_numpy() - other[draws].to_numpy())
     row = dict(zip([*POINT, "dataset", "classes", "classifier"], values, strict=True))
-    return row | {"against": against, "accuracy": describe(grid, derive(0, *values, against))}
+    return row | {"against": against, "accuracy": describe(grid, derive(0, *values, against), -1.0, 1.0)}
 
 
 def _drops(classification: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -140,7 +140,8 @@ def _drops(classification: list[dict[str, Any]]) -> list[dict[str, Any]]:
             sides = [(row["accuracy"]["sigma"], row["accuracy"]["draws"]) for row in (few, many)]
             drop = few["accuracy"]["mean"] - many["accuracy"]["mean"]
             row = dict(zip(keys, values, strict=True)) | {"few": few["classes"], "many": many["classes"]}
-            row |= {"drop": drop, "interval": welch(drop, *sides)}
+            row |= {"drop": drop, "interval": np.clip(welch(drop, *sides), -1.0, 1.0).tolist()}
+            row |= {"draws": min(n for _, n in sides), "encoders": few["accuracy"]["encoders"]}
             given = [paper.reported(row["dataset"], row["classifier"], row[n], "accuracy") for n in ("few", "many")]
             row["paper"] = given[0][0] - given[1][0] if given[0] and given[1] else None
             rows.append(row)
@@ -197,7 +198,8 @@ def _beside(ours: dict[str, Any], mean: float, sigma: float | None) -> dict[str,
 
     Encoders are not counted as repetitions: the deviation over draws is what both sides state.
     """
-    cell: dict[str, Any] = {"mean": mean, "sigma": sigma, "difference": ours["mean"] - mean, "interval": None}
+    cell: dict[str, Any] = {"mean": mean, "sigma": sigma, "difference": ours["mean"] - mean, "draws": ours["draws"]}
+    cell["interval"] = None
     if sigma is not None and ours["sigma"] is not None:
         sides = (ours["sigma"], ours["draws"]), (sigma, paper.TABLE_1_DRAWS)
         cell["interval"] = welch(cell["difference"], *sides)

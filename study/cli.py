@@ -92,7 +92,7 @@ def _add_study_commands(commands: Any) -> None:
         "compare",
         help="set several studies side by side",
         description="Set the summaries of several studies side by side. With --exact or --tolerance the exit status "
-        "says whether every number of the first is in the others: 0 equal, 1 different.",
+        "says whether they hold the same numbers: 0 yes, 1 no.",
     )
     comparison.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="folders of two or more studies")
     strict = comparison.add_mutually_exclusive_group()

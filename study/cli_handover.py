@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from classifiers import NAMES
 from study.config import InputError
 from study.config_text import read_config
 
@@ -43,7 +44,7 @@ def add_handover_commands(commands: Any) -> None:
 
     classify = _add(commands, "classify", "learn from labelled masked forms", _classify)
     classify.add_argument("masked", type=Path, metavar="FILE.parquet", help="masked forms; to learn, with labels")
-    classify.add_argument("--classifiers", nargs="+", metavar="NAME", help="default: all of the room `classifiers`")
+    classify.add_argument("--classifiers", nargs="+", metavar="NAME", help=f"default: {' '.join(NAMES)}")
     classify.add_argument("--save", type=Path, metavar="MODEL", help=SAVE)
     classify.add_argument("--predict", type=Path, metavar="MODEL", help=PREDICT)
     classify.add_argument("--splits", type=int, default=5, metavar="N", help="random splits (default: 5)")
@@ -71,7 +72,7 @@ def _add_passphrase(parser: argparse.ArgumentParser) -> None:
 
 
 def _add(commands: Any, name: str, what: str, command: Any) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what.capitalize() + ".")
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
     parser.set_defaults(command=command)
     return parser
 

@@ -38,9 +38,21 @@ def write_manifest(folder: Path, config: StudyConfig, specs: list[TrialSpec], da
     write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
+def end_manifest(folder: Path) -> None:
+    """Write down that the last run measured all there was to measure."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    content["runs"][-1]["ended"] = _now()
+    write_whole(path, json.dumps(content, indent=2) + "\n")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def _this_run() -> dict[str, Any]:
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time": _now(),
         "host": HOST,
         "system": platform.platform(),
         "cores": os.cpu_count(),

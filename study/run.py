@@ -25,7 +25,7 @@ from study.jobs import (
     reconstruction_sets,
     source_of,
 )
-from study.manifest import write_manifest
+from study.manifest import end_manifest, write_manifest
 from study.opening import Data, check_folder, given_specs, load_data, open_folder, read_part
 from study.records import Record, RecordFile, file_name, room_in, write_arrays, write_whole
 from study.search_config import configured
@@ -72,6 +72,7 @@ def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, pro
                 _samples(done, data, out)
                 _classification(config, done, data, out, records, progress)
                 _attacks(config, done, data, out, records, progress)
+        end_manifest(out)
         progress.phase("report", 2)
         write_report(out)
         progress.advance()

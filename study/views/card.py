@@ -12,6 +12,7 @@ from attacks import WITH_PAIRS
 from study.aggregate import summarise
 from study.config import InputError
 from study.records import Record, read_records
+from study.trial import TrialSpec, read_result
 from study.unmasking import summarise_attacks
 from study.views import attacks, tables
 from study.views.page import Section, write_page
@@ -54,7 +55,7 @@ def write_card(folder: Path, trial: str | None = None) -> Path:
     summary = summarise(mine) | summarise_attacks(mine)
     title = f"Masking card: {chosen.trial}"
     sections = [
-        Section("The encoder", _encoder(chosen, summary, manifest, config)),
+        Section("The encoder", _encoder(folder, chosen, summary, manifest, config["data"])),
         Section("Use: accuracy on masked images", [_use(summary)], [("Best classifier", _accuracy(summary))]),
         Section("What attackers restore", _attacked(summary), [("Each attacker", _attackers(summary))]),
         Section("Threat model", _threats(summary)),
@@ -76,18 +77,22 @@ def _chosen(folder: Path, records: list[Record], trial: str | None) -> Record:
     return (wanted or complete)[0]
 
 
-def _encoder(chosen: Record, summary: Summary, manifest: dict[str, Any], config: dict[str, Any]) -> list[str]:
-    data, network = config["data"], config["network"]
+def _encoder(
+    folder: Path, chosen: Record, summary: Summary, manifest: dict[str, Any], data: dict[str, Any]
+) -> list[str]:
     images = manifest["data"][data["autoencoder"]]["train"] - data["held_out"]
     images = min(images, data["train_images"] or images)
-    pixels = network["channels"] * network["image_size"] ** 2
+    where = f"on {images:,} images of {data['autoencoder']}"
+    if manifest["encoders_from"]:
+        where = f"by another study, {manifest['encoders_from']}"
+    trained = TrialSpec.from_plain(read_result(folder / "trials" / chosen.trial)["trial"]).config
+    pixels = trained.network.channels * trained.network.image_size**2
     (row,) = summary["trials"]
     run = manifest["runs"][-1]
     return [
-        f"Trained on {images:,} images of {data['autoencoder']}, without labels: recipe "
-        f"{config['training']['recipe']}, {config['training']['epochs']} epochs, batch {chosen.batch_size}. Its own "
-        f"decoder, the key, restores images kept from training with a mean squared error of {row['held_out_mse']:.4f} "
-        f"(pixels from 0 to 1).",
+        f"Trained {where}, without labels: recipe {trained.training.recipe}, {trained.training.epochs} epochs, batch "
+        f"{chosen.batch_size}. Its own decoder, the key, restores images kept from training with a mean squared error "
+        f"of {row['held_out_mse']:.4f} (pixels from 0 to 1).",
         f"An image of {pixels:,} numbers becomes {chosen.gaussian + chosen.categorical}: {chosen.gaussian} Gaussian "
         f"and {chosen.categorical} categorical.",
         f"Measured with commit {run['commit']}, {run['time']}; study seed {manifest['seed']}.",
@@ -97,11 +102,12 @@ def _encoder(chosen: Record, summary: Summary, manifest: dict[str, Any], config:
 def _use(summary: Summary) -> str:
     if not summary["classification"]:
         return "No classifier was trained on its masked images here."
-    return "Mean over draws of classes, on test images, with its deviation and interval; chance beside it."
+    return "Mean over draws of classes, on test images, with its deviation and interval; guessing evenly beside it."
 
 
 def _accuracy(summary: Summary) -> pd.DataFrame:
     rows = [r for r in summary["classification"] if r["representation"] == "masked" and r["classifier"] in tables.NAMES]
+    rows = [r for r in rows if r["protocol"] == "shared"] or rows  # only `shared` compares classifiers
     places = sorted({(r["dataset"], r["classes"]) for r in rows})
     lines = []
     for dataset, classes in places:
@@ -113,10 +119,10 @@ def _accuracy(summary: Summary) -> pd.DataFrame:
                 "classes": classes,
                 "classifier": tables.NAMES[best["classifier"]],
                 "accuracy": tables.mean_and_interval(best["accuracy"]),
-                "chance": f"{1 / classes:.3f}",
+                "guessing evenly": f"{1 / classes:.3f}",
             }
         )
-    return pd.DataFrame(lines, columns=["data", "classes", "classifier", "accuracy", "chance"])
+    return pd.DataFrame(lines, columns=["data", "classes", "classifier", "accuracy", "guessing evenly"])
 
 
 def _attacked(summary: Summary) -> list[str]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from study.aggregate import CLASSIFICATION, METRICS, POINT, summarise
 from study.config import InputError
 from study.records import read_records
+from study.unmasking import PLACE, summarise_attacks
 from study.views.tables import Summary
 
 #: A cell's place in a summary: kind, then the values that name it, then the number's name.
@@ -49,6 +50,10 @@ def cells(summary: Summary) -> Iterator[tuple[tuple[str, ...], float]]:
             yield ("classification", *name, metric), row[metric]["mean"]
     for row in summary["reconstruction"]:
         yield ("reconstruction", *(f"{row[key]}" for key in [*POINT, "images", "pair"]), "mse"), row["mean"]
+    for row in summary["attacks"]:
+        name = tuple(f"{row[key]}" for key in [*PLACE, "attack", "k"])
+        yield ("attack", *name, "mse"), row["mse"]["mean"]
+        yield ("attack", *name, "top1"), row["top1"]
     for row in summary["trials"]:
         if row["status"] == "complete":
             name = tuple(f"{row[key]}" for key in [*POINT, "instance"])
@@ -60,7 +65,7 @@ def _read(folder: Path) -> Cells:
     records = read_records(folder)
     if not records:
         raise InputError(f"{folder}: holds no records of a study: run `study run` on it first")
-    return dict(cells(summarise(records)))
+    return dict(cells(summarise(records) | summarise_attacks(records)))
 
 
 def _differs(values: list[Any], tolerance: float) -> bool:

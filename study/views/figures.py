@@ -33,9 +33,9 @@ mpl.rcParams |= {
     "axes.grid": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
-    "axes.prop_cycle": cycler(color=["#0b5d8a", "#d1662a", "#3c8d5a", "#7a5195", "#8a7a1f", "#555555"])
-    + cycler(marker=["o", "s", "^", "D", "v", "x"])
-    + cycler(linestyle=["-", "--", "-.", ":", "-", "--"]),
+    "axes.prop_cycle": 2 * cycler(color=["#0b5d8a", "#d1662a", "#3c8d5a", "#7a5195", "#8a7a1f", "#555555"])
+    + cycler(marker=["o", "s", "^", "D", "v", "x", "P", "*", "<", ">", "h", "+"])
+    + 3 * cycler(linestyle=["-", "--", "-.", ":"]),
     "lines.markersize": 3.5,
     "lines.linewidth": 1.3,
 }
@@ -152,7 +152,9 @@ def latent_length(folder: Path, summary: Summary, pixels: int) -> list[Shown]:
     figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 2.8), squeeze=False, layout="constrained")
     for axis, panel in zip(axes[0], panels, strict=True):
         for line, points in rows[rows["panel"] == panel].groupby("line", sort=False):
-            axis.plot(points["share"], points["value"], label=line)
+            (drawn,) = axis.plot(points["share"], points["value"], label=line)
+            beyond = points[points["beyond"]]
+            axis.plot(beyond["share"], beyond["value"], "o", color=drawn.get_color(), markerfacecolor="white")
         axis.set(title=titles[panel], xlabel="length over that of the image", ylabel=units[panel], xscale="log")
         axis.set_xticks(lengths["share"], [f"{share:.1%}" for share in lengths["share"]])
         axis.minorticks_off()
@@ -162,7 +164,8 @@ def latent_length(folder: Path, summary: Summary, pixels: int) -> list[Shown]:
     save(folder, "length", figure, rows, vector=True)
     caption = (
         "How much the masked form holds: accuracy of the neural network on the most classes, error of the matching "
-        "decoder, leaked pairs that reach the target, against the length of the masked form over that of the image."
+        "decoder, leaked pairs that reach the target, against the length of the masked form over that of the image. "
+        "A white marker: more pairs than were tried."
     )
     return [
         Shown("length", caption, "Panels of accuracy, error and pairs against the length of the latent", vector=True)
@@ -173,9 +176,10 @@ def _by_length(summary: Summary, pixels: int) -> pd.DataFrame:
     """One row for a panel, a line in it and a latent configuration."""
     rows = []
 
-    def add(panel: str, line: str, row: dict[str, Any], value: float) -> None:
+    def add(panel: str, line: str, row: dict[str, Any], value: float, *, beyond: bool = False) -> None:
         share = (row["gaussian"] + row["categorical"]) / pixels
-        rows.append({"panel": panel, "line": line, "latent": row["latent"], "share": share, "value": value})
+        place = {"panel": panel, "line": line, "latent": row["latent"], "share": share}
+        rows.append(place | {"value": value, "beyond": beyond})
 
     learned = [
         r
@@ -190,8 +194,9 @@ def _by_length(summary: Summary, pixels: int) -> pd.DataFrame:
         if row["pair"] == "matched" and (row["images"] == "V" or row["images"].endswith(" V")):
             add("restored", row["images"], row, row["mean"])
     for row in in_order(summary["unmasking"]):
-        if row["representation"] == "masked" and row["reach_target"]:
-            add("pairs", row["dataset"], row, row["reach_target"])
+        if row["representation"] == "masked" and row["largest"]:
+            reached = row["reach_target"]
+            add("pairs", row["dataset"], row, reached or row["largest"], beyond=not reached)
     return pd.DataFrame(rows)
 
 
@@ -204,8 +209,12 @@ def _bars(points: list[dict[str, Any]]) -> NDArray[np.float64]:
     return np.array([[max(mean - low, 0), max(high - mean, 0)] for (low, high), mean in ends]).T
 
 
-def classifier_curves(folder: Path, records: list[Record]) -> list[Shown]:
-    """Figs 10 and 11: accuracy and loss of the neural network by epoch, training and validation, smallest draws."""
+def classifier_curves(folder: Path, records: list[Record], latent: str) -> list[Shown]:
+    """Figs 10 and 11: accuracy and loss of the neural network by epoch, training and validation, smallest draws.
+
+    Args:
+        records: classifications of one latent configuration, which `latent` names.
+    """
     curves = [r for r in records if "history" in r.detail and r.what["protocol"] == "paper"]
     if not curves:
         return []
@@ -227,8 +236,8 @@ def classifier_curves(folder: Path, records: list[Record]) -> list[Shown]:
     axes[0].legend()
     save(folder, "classifier", figure, numbers, vector=True)
     caption = (
-        f"The neural network on {fewest[1]}, {fewest[0]} classes (the paper's Figs 10 and 11): mean over "
-        f"{len(curves)} trainings. Training values are taken as the weights move; validation chooses the epoch."
+        f"The neural network on {fewest[1]}, {fewest[0]} classes, latent {latent} (the paper's Figs 10 and 11): mean "
+        f"over {len(curves)} trainings. Training values are taken as the weights move; validation chooses the epoch."
     )
     return [
         Shown("classifier", caption, "Accuracy and loss by epoch on the training and the validation part", vector=True)

@@ -65,4 +65,8 @@ def _html(folder: Path, title: str, sections: list[Section]) -> str:
         kind = "svg+xml" if shown.file.endswith(".svg") else "png"
         return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
-    return _TEMPLATES.get_template("page.html.j2").render(title=title, sections=sections, picture=picture, leads=_LEADS)
+    def lead_of(text: str) -> str:
+        return next(filter(text.startswith, _LEADS), "")
+
+    template = _TEMPLATES.get_template("page.html.j2")
+    return template.render(title=title, sections=sections, picture=picture, lead_of=lead_of)

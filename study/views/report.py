@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from study.aggregate import METRICS, summarise
+from study.aggregate import METRICS, POINT, summarise
 from study.artifacts import artifact, read_arrays
-from study.claims import COMPARABLE, FEW, NEGLIGIBLE, claims
+from study.claims import COMPARABLE, FEW, NEGLIGIBLE, ORDERS, claims
 from study.config import InputError
 from study.evaluate import MIRRORED
 from study.records import Record, frame, read_records, write_whole
@@ -76,7 +76,7 @@ def _sections(
     folder: Path, summary: Summary, manifest: dict[str, Any], records: list[Record], results: dict[str, Any]
 ) -> Iterator[Section]:
     yield Section("In plain words", _plain_words(summary), [], _masked_forms(folder, summary))
-    if missing := _missing(folder, summary):
+    if missing := _missing(folder, summary, manifest):
         yield Section("What is missing", missing)
     if "search" in summary:
         yield search.section(folder, summary["search"])
@@ -105,8 +105,8 @@ def _plain_words(summary: Summary) -> list[str]:
     words = [
         f"What was studied. {len(complete)} adversarial autoencoders were trained without labels, on {len(points)} "
         f"latent configuration{several} (Gaussian + categorical dimensions {'; '.join(points)}; batch size "
-        f"{batch_sizes}). Their encoders masked other images, that is, turned each into a vector; classifiers learned "
-        f"from these masked forms alone."
+        f"{batch_sizes}). Their encoders mask other images, that is, turn each into a vector; classifiers learn from "
+        f"these masked forms alone."
     ]
     if failed := len(summary["trials"]) - len(complete):
         words.append(f"{failed} autoencoders failed; see the table of autoencoders.")
@@ -123,7 +123,8 @@ def _plain_words(summary: Summary) -> list[str]:
                 f"an attacker who holds known pairs."
             )
     words += attacks.plain_words(summary)
-    return [*words, *_how_sure(summary), _beside_the_paper(summary)]
+    words += _how_sure(summary)
+    return [*words, _beside_the_paper(summary)] if summary["classification"] else words
 
 
 def _masked_forms(folder: Path, summary: Summary) -> list[Shown]:
@@ -148,7 +149,7 @@ def _best_accuracies(summary: Summary) -> Iterator[str]:
         more = f"; {_highest(mirrored)} where mirror images were masked too" if mirrored else ""
         yield (
             f"{dataset}, {count} classes: the highest mean accuracy is {_highest(mine)}{more}; "
-            f"chance is {1 / count:.3f}."
+            f"guessing evenly scores {1 / count:.3f}."
         )
 
 
@@ -166,7 +167,8 @@ def _how_sure(summary: Summary) -> Iterator[str]:
         yield (
             f"How sure. Brackets hold 95% intervals of the mean, which rest on {_span(draws)} draws of classes and "
             f"{_span(encoders)} encoders; {single} of {len(rows)} cells have none, because nothing was repeated in "
-            f"them. The best of several cells looks better than it is: compare cells by the tables of differences."
+            f"them. The test images of a draw, and a control's one fit, are taken as given. The best of several cells "
+            f"looks better than it is: compare cells by the tables of differences."
         )
 
 
@@ -190,18 +192,25 @@ def _beside_the_paper(summary: Summary) -> str:
     )
 
 
-def _missing(folder: Path, summary: Summary) -> list[str]:
-    """What the configuration asks for and no record holds."""
+def _missing(folder: Path, summary: Summary, manifest: dict[str, Any]) -> list[str]:
+    """What the configuration asks for and no record holds; nothing where the study ended."""
+    if "ended" in manifest["runs"][-1]:
+        return []
     config = json.loads((folder / "config.json").read_text())
     missing = [f"classification, protocol `{name}`" for name in config["protocols"] if name not in _protocols(summary)]
     known = {(r["dataset"], r["classes"]) for r in summary["classification"]}
     if known:
         asked = [(task["data"], count) for task in config["tasks"] for count in task["classes"]]
         missing += [f"classification of {d}, {n} classes" for d, n in asked if (d, n) not in known]
-    missing += [] if summary["reconstruction"] else ["matched and unmatched pairs"]
+    restored = {r["images"] for r in summary["reconstruction"]}
+    names = ["P", "T", "V", *(f"{task['data']} {part}" for task in config["tasks"] for part in "TV")]
+    missing += [f"matched and unmatched pairs on {name}" for name in names if name not in restored]
     missing += [] if summary["attacks"] or not config["attacks"]["names"] else ["attacks"]
-    again = f"`study run` with the same preset or file and `--out {folder}` goes on and makes it."
-    return [f"No records of: {name}. {again}" for name in missing]
+    return [
+        f"This study has not ended: all below rests on the records so far. `study run` with the same preset or file "
+        f"and `--out {folder}` goes on.",
+        *([f"There are no records yet of {'; '.join(missing)}."] if missing else []),
+    ]
 
 
 def _classification(folder: Path, summary: Summary, protocol: str, records: list[Record]) -> Section:
@@ -213,18 +222,20 @@ def _classification(folder: Path, summary: Summary, protocol: str, records: list
         "also stand in the training part are left out. Only these rows compare classifiers.",
     }[protocol]
     reading = "Mean ± deviation over draws (ddof 1), and the 95% interval of the mean over draws and encoders."
-    table = frame(records, "classification")
-    drawn = [
-        (
-            f"{dataset}, {classes} classes, draw by draw: accuracy / precision / recall",
-            tables.draws(table, dataset, classes),
-        )
-        for dataset, classes in sorted({(r["dataset"], r["classes"]) for r in summary["classification"]})
-        if protocol == "paper"
-    ]
     shown = figures.accuracy(folder / "figures", summary, protocol)
-    if protocol == "paper":
-        shown += figures.classifier_curves(folder / "figures", [r for r in records if r.kind == "classification"])
+    drawn = []
+    one = tables.papers_or_first([r for r in summary["classification"] if r["representation"] == "masked"])
+    if protocol == "paper" and one:
+        learned = [r for r in records if r.kind == "classification"]
+        same = [r for r in learned if all(getattr(r, key) == one[key] for key in POINT)]
+        drawn = [
+            (
+                f"{dataset}, {classes} classes, latent {one['latent']}, draw by draw: accuracy / precision / recall",
+                tables.draws(frame(same, "classification"), dataset, classes),
+            )
+            for dataset, classes in sorted({(r["dataset"], r["classes"]) for r in summary["classification"]})
+        ]
+        shown += figures.classifier_curves(folder / "figures", same, one["latent"])
     return Section(
         f"Classification of masked images: protocol `{protocol}`",
         [explained, reading],
@@ -247,10 +258,13 @@ def _claims(summary: Summary) -> Section:
         [
             "Each claim says that quantities lie in a range. A comparison confirms it where the 95% interval of its "
             "quantity lies inside the range, refutes it where it lies outside, and leaves it undecided where it "
-            f"straddles an end or rests on fewer than {FEW} repetitions. Where the paper gives no number the range is "
-            f"ours: comparable is within {COMPARABLE}, no significant improvement is below {NEGLIGIBLE}, restored is "
-            "an error below `attacks.target`. "
+            f"straddles an end or rests on fewer than {FEW} repetitions (draws, encoders, trials; images, for an "
+            "attack). A claim about every attacker is never confirmed: an attack that fails proves nothing. "
             "Classifiers are compared in `shared`, paired by draw.",
+            f"Where the paper gives no number the range is ours: comparable and enough mean within {COMPARABLE}, two "
+            f"orders of magnitude a ratio above {ORDERS:g}, no significant improvement one below {NEGLIGIBLE}, "
+            "restored an error below `attacks.target`. Where the paper's own value lies outside what is claimed, its "
+            "words and its tables disagree.",
         ],
         [
             ("Comparisons by what they say of each claim", tables.verdicts(summary)),
@@ -269,7 +283,7 @@ def _controls(summary: Summary) -> Section:
             "components and a Gaussian random projection of the same length, fitted on the autoencoder's images; an "
             "untrained encoder. `mirrored` is no control but more of the encoder: the masked forms of an image and of "
             "its mirror image, to learn from and to judge by. Differences are paired by draw; a star marks an interval "
-            f"that leaves out zero and rests on at least {tables.ENOUGH} draws.",
+            f"that leaves out zero and rests on at least {FEW} draws or encoders.",
         ],
         [
             ("Accuracy of masked forms less a control's", tables.differences(summary, classifiers=False)),
@@ -297,7 +311,8 @@ def _pairs(folder: Path, summary: Summary) -> Section:
     for number, ((point, _), trials) in enumerate(groups.items()):
         for images, title in (("V", "Held-out images"), ("P", "Test patterns")):
             paths = {t: artifact(folder, "pictures", t, images) for t in trials}
-            lacking += [path.name for path in paths.values() if not path.exists()]
+            if any(row["images"] == images for row in summary["reconstruction"]):
+                lacking += [path.name for path in paths.values() if not path.exists()]
             loaded = {t: read_arrays(path) for t, path in paths.items() if path.exists()}
             shown += figures.pair_matrix(folder / "figures", f"pairs-{images}-{number}", f"{title}, {point}", loaded)
     network = json.loads((folder / "config.json").read_text())["network"]
@@ -308,7 +323,7 @@ def _pairs(folder: Path, summary: Summary) -> Section:
             "Mean squared error over all components, pixels from 0 to 1 (the paper's Eqs 1 to 12). P: black-and-white "
             "test patterns; T: training images; V: images kept from training; with the name of a data set, what trains "
             "and validates the neural network there: the paper leaves open which set its T and V are from.",
-            *(f"Not in `artifacts/`: {name}. `study run` into a new folder makes it." for name in lacking),
+            *([f"Not in `artifacts/`, and so not shown: {', '.join(lacking)}."] if lacking else []),
         ],
         [("Mean squared error, by who restores", tables.restoration(summary))],
         [*figures.latent_length(folder / "figures", summary, pixels), *shown],

@@ -10,7 +10,7 @@ import pandas as pd
 
 from study import paper
 from study.aggregate import POINT
-from study.claims import CLAIMS, LENGTHS
+from study.claims import CLAIMS, FEW, LENGTHS
 
 NAMES = {
     "mlp": "Neural network",
@@ -21,9 +21,6 @@ NAMES = {
 
 Summary = dict[str, Any]
 
-#: Resampling fewer draws than this says too little of the draws there might have been.
-ENOUGH = 5
-
 
 def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """By latent configuration, smallest first."""
@@ -31,8 +28,15 @@ def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def is_papers(row: dict[str, Any]) -> bool:
-    """Whether it is of the paper's latent sizes, trained as the study trains by default."""
-    return (row["gaussian"], row["categorical"]) == paper.LATENT and not row["variant"]
+    """Whether it is of the paper's latent and batch sizes, trained as the study trains by default."""
+    sizes = (row["gaussian"], row["categorical"]), row["batch_size"]
+    return sizes == (paper.LATENT, paper.BATCH_SIZE) and not row["variant"]
+
+
+def papers_or_first(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first row of the paper's own configuration, where it was studied; else the first of all."""
+    ordered = in_order(rows)
+    return next(filter(is_papers, ordered), next(iter(ordered), None))
 
 
 def mean_and_interval(cell: dict[str, Any] | None) -> str:
@@ -48,12 +52,12 @@ def mean_and_interval(cell: dict[str, Any] | None) -> str:
 
 
 def signed(cell: dict[str, Any], mean: str = "mean") -> str:
-    """`+0.021 [-0.010, +0.052]`, with a star where the interval leaves out zero and rests on `ENOUGH` draws."""
+    """`+0.021 [-0.010, +0.052]`, a star where the interval leaves out zero and rests on `FEW` draws or encoders."""
     text = _plus(cell[mean])
     if cell["interval"] is None:
         return text
     low, high = cell["interval"]
-    enough = cell.get("draws", ENOUGH) >= ENOUGH
+    enough = max(cell["draws"], cell.get("encoders", 0)) >= FEW
     return f"{text} [{_plus(low)}, {_plus(high)}]" + (" *" if enough and (low > 0 or high < 0) else "")
 
 
@@ -141,7 +145,7 @@ def verdicts(summary: Summary) -> pd.DataFrame:
     for number in sorted({row["claim"] for row in rows}):
         found = [row["verdict"] for row in rows if row["claim"] == number]
         counts = {verdict: found.count(verdict) or "" for verdict in ("confirmed", "refuted", "undecided")}
-        lines.append({"": number, "the paper": CLAIMS[number], **counts})
+        lines.append({"claim": number, "the paper": CLAIMS[number], **counts})
     return pd.DataFrame(lines)
 
 
@@ -164,6 +168,7 @@ def claims(summary: Summary, *, others: bool = False) -> pd.DataFrame:
                 else row["quantity"],
                 "result": _digits(row["estimate"], row["interval"]),
                 "claimed": _range(row["low"], row["high"]),
+                "the paper's own": "" if row["paper"] is None else _digits(row["paper"], None),
                 "n": row["n"],
                 "control": "" if row["control"] in NAMES else row["control"],
                 "verdict": row["verdict"],

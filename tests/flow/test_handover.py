@@ -17,13 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import stats
 from sklearn.datasets import load_digits
 
 from classifiers import ClassifiersConfig
 from classifiers.config import MlpConfig
 from study.cli import main
 from study.config import InputError
-from study.handover import learn_model, open_masked
+from study.handover import _over_splits, learn_model, open_masked
 from study.model_file import read_model, write_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -175,6 +176,13 @@ def file_of(path, vectors, *, pair="ab" * 16, labels=None, names=None, lengths=(
     columns |= {"name": pa.array(names, type=pa.string())} if names is not None else {}
     pq.write_table(pa.table(columns).replace_schema_metadata(header), path)
     return path
+
+
+def test_many_splits_of_the_same_images_do_not_make_an_interval_vanish():
+    """The corrected resampled t: variance over splits times (1 / splits + test over training images)."""
+    values = np.array([0.4, 0.5, 0.6, 0.5])
+    half = stats.t.ppf(0.975, 3) * values.std(ddof=1) * np.sqrt(1 / 4 + 0.2 / 0.64)
+    assert _over_splits(values) == pytest.approx([0.5 - half, 0.5 + half])
 
 
 @pytest.fixture(scope="module")

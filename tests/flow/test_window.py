@@ -206,12 +206,14 @@ def test_a_study_equals_its_copy_and_a_changed_number_is_told(finished, tmp_path
     (copy / "records.jsonl").write_text("\n".join(lines) + "\n")
     assert main(["compare", str(finished), str(copy), "--exact"]) == 0
     assert " 0 differ" in capsys.readouterr().out
-    number = next(i for i, line in enumerate(lines) if json.loads(line)["kind"] == "trial")
-    changed = json.loads(lines[number])
-    changed["metrics"]["held_out_mse"] += 1e-4
-    (copy / "records.jsonl").write_text("\n".join([*lines[:number], json.dumps(changed), *lines[number + 1 :]]) + "\n")
-    assert main(["compare", str(finished), str(copy), "--exact"]) == 1
-    assert "differs" in capsys.readouterr().out
+    for kind, metric in (("attack", "mse"), ("trial", "held_out_mse")):
+        number = next(i for i, line in enumerate(lines) if json.loads(line)["kind"] == kind)
+        changed = json.loads(lines[number])
+        changed["metrics"][metric] += 1e-4
+        told = [*lines[:number], json.dumps(changed), *lines[number + 1 :]]
+        (copy / "records.jsonl").write_text("\n".join(told) + "\n")
+        assert main(["compare", str(finished), str(copy), "--exact"]) == 1
+        assert "differs" in capsys.readouterr().out
     assert main(["compare", str(finished), str(copy), "--tolerance", "0.001"]) == 0
     assert main(["compare", str(finished), str(copy)]) == 0
     (copy / "records.jsonl").write_text("\n".join(lines[:number] + lines[number + 1 :]) + "\n")
@@ -227,9 +229,13 @@ def test_a_report_says_what_is_missing_and_what_makes_it(finished, tmp_path):
     shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("tensorboard", "artifacts"))
     lines = (folder / "records.jsonl").read_text().splitlines(keepends=True)
     (folder / "records.jsonl").write_text("".join(line for line in lines if json.loads(line)["kind"] == "trial"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["runs"][-1].pop("ended") > manifest["runs"][-1]["time"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     assert main(["report", str(folder)]) == 0
+    assert "What is missing" not in (finished / "report.md").read_text()
     page = (folder / "report.md").read_text()
-    for what in ("classification, protocol `paper`", "classification, protocol `shared`", "unmatched pairs"):
+    for what in ("classification, protocol `paper`", "classification, protocol `shared`", "unmatched pairs on P"):
         assert what in page
     assert f"--out {folder}" in page
     assert "nan" not in page

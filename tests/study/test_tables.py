@@ -21,8 +21,9 @@ def test_a_batch_size_is_named_where_there_are_several(sizes, words):
 @pytest.mark.parametrize(
     ("cell", "text"),
     [
-        ({"mean": 0.02, "interval": [0.01, 0.03], "draws": 5}, "+0.020 [+0.010, +0.030] *"),
-        ({"mean": 0.02, "interval": [0.01, 0.03], "draws": 4}, "+0.020 [+0.010, +0.030]"),
+        ({"mean": 0.02, "interval": [0.01, 0.03], "draws": 4}, "+0.020 [+0.010, +0.030] *"),
+        ({"mean": 0.02, "interval": [0.01, 0.03], "draws": 1, "encoders": 4}, "+0.020 [+0.010, +0.030] *"),
+        ({"mean": 0.02, "interval": [0.01, 0.03], "draws": 3, "encoders": 2}, "+0.020 [+0.010, +0.030]"),
         ({"mean": -0.02, "interval": [-0.03, 0.01], "draws": 5}, "-0.020 [-0.030, +0.010]"),
         ({"mean": -0.0001, "interval": None, "draws": 1}, "0.000"),
     ],
@@ -94,7 +95,8 @@ def test_three_lengths_of_the_masked_form_make_a_chart(tmp_path, lengths, drawn)
                 row(n, images="V", pair=p, mean=1 / n) for n in lengths for p in ("matched", "mean image")
             ],
             "unmasking": [
-                row(n, representation="masked", dataset="digits", reach_target=n if n < 32 else None) for n in lengths
+                row(n, representation="masked", dataset="digits", reach_target=n if n < 32 else None, largest=64)
+                for n in lengths
             ],
         },
         {16},
@@ -104,8 +106,9 @@ def test_three_lengths_of_the_masked_form_make_a_chart(tmp_path, lengths, drawn)
     if drawn:
         numbers = pd.read_csv(tmp_path / "length.csv")
         assert numbers.groupby("panel")["value"].apply(list).to_dict() == {
-            "accuracy": [8 / 64, 16 / 64, 32 / 64], "restored": [1 / 8, 1 / 16, 1 / 32], "pairs": [8.0, 16.0],
+            "accuracy": [8 / 64, 16 / 64, 32 / 64], "restored": [1 / 8, 1 / 16, 1 / 32], "pairs": [8.0, 16.0, 64.0],
         }  # fmt: skip
+        assert numbers.loc[numbers["beyond"], "value"].tolist() == [64.0]
         assert numbers["share"].unique().tolist() == [0.10, 0.18, 0.34]
 
 
