@@ -18,6 +18,16 @@ class TakenError(StorageError):
     """An object is there that must not be, or has changed."""
 
 
+class GoneError(StorageError):
+    """An object is not there."""
+
+
+_KINDS: dict[Any, type[StorageError]] = {
+    **dict.fromkeys(("PreconditionFailed", "ConditionalRequestConflict", "412", "409"), TakenError),
+    **dict.fromkeys(("NoSuchKey", "404"), GoneError),
+}
+
+
 @dataclass(frozen=True)
 class Stored:
     """What a bucket says of an object."""
@@ -37,7 +47,10 @@ class Bucket:
     """How often a call is tried, with pauses that grow."""
 
     def put(self, name: str, content: bytes, **condition: str) -> str:
-        """Write an object; return its tag. `TakenError` where the condition (`IfNoneMatch`, `IfMatch`) fails."""
+        """Write an object; return its tag. `TakenError` where the condition (`IfNoneMatch`, `IfMatch`) fails.
+
+        An object to match that is gone is `GoneError`.
+        """
         try:
             with self._told(f"write {name}") as s3:
                 return str(s3.put_object(**self._object(name), Body=content, **condition)["ETag"])
@@ -68,16 +81,11 @@ class Bucket:
                 s3.delete_object(**self._object(name))
 
     def age(self, name: str) -> tuple[str, float]:
-        """Tag of an object, and the seconds since it was written, by the bucket's own clock; `KeyError` without one."""
+        """Tag of an object, and the seconds since it was written, by the bucket's clock; `GoneError` without one."""
         from email.utils import parsedate_to_datetime
 
-        try:
-            with self._told(f"read {name}") as s3:
-                answer = s3.head_object(**self._object(name))
-        except StorageError as error:
-            if "404" in str(error) or "NoSuchKey" in str(error):
-                raise KeyError(name) from None
-            raise
+        with self._told(f"read {name}") as s3:
+            answer = s3.head_object(**self._object(name))
         now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
         return answer["ETag"], (now - answer["LastModified"]).total_seconds()
 
@@ -101,9 +109,9 @@ class Bucket:
             yield _client(self.endpoint, self.attempts)
         except ClientError as error:
             reason = " ".join(str(error).split())[:200]
-            conflict = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
-            kind = TakenError if error.response.get("Error", {}).get("Code") in conflict else StorageError
-            raise kind(f"{self.url}: cannot {what} ({reason})") from None
+            raise _KINDS.get(error.response.get("Error", {}).get("Code"), StorageError)(
+                f"{self.url}: cannot {what} ({reason})"
+            ) from None
         except BotoCoreError as error:
             raise StorageError(f"{self.url}: cannot {what} ({' '.join(str(error).split())[:200]})") from None
 

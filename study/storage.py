@@ -16,13 +16,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from aae.keys import write_private
-from study.bucket import Bucket, StorageError, Stored, TakenError
+from study.bucket import Bucket, GoneError, StorageError, Stored, TakenError
 from study.config import InputError, StorageConfig
 from study.records import HOST, write_whole
 
@@ -115,34 +115,50 @@ class BucketStorage(Storage):
         self._folder = folder
         self._up: dict[str, tuple[int, int]] = {}
         self._segments, self._sent = 0, 0
-        self._stop, self._lost, self._lock = threading.Event(), "", threading.Lock()
-        self._thread = threading.Thread(target=self._keep, name="storage", daemon=True)
+        self._ending, self._over, self._lost, self._lock = threading.Event(), threading.Event(), "", threading.Lock()
+        self._carrying = threading.Thread(target=self._keep_carrying, name="storage", daemon=True)
+        # By itself: carrying much, or waiting for an answer, must not age the lease.
+        self._renewing = threading.Thread(target=self._keep_lease, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
         try:
             replace(self.bucket, attempts=2).probe()
             self._tag = self._take_lease()
             self._renewed = time.monotonic()
+            self._renewing.start()
             self._bring_all()
-        except StorageError as error:
-            raise InputError(f"{error}: storage.url and storage.endpoint say where, AWS's own settings who") from None
-        self._thread.start()
+        except BaseException as error:
+            self._give_back()
+            if isinstance(error, StorageError):
+                raise InputError(
+                    f"{error}: storage.url and storage.endpoint say where, AWS's own settings who"
+                ) from None
+            raise
+        self._carrying.start()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if not self._lost:
-            self._end()
-        elif kind is None:
-            raise InputError(self._lost)
-
-    def _end(self) -> None:
+        self._ending.set()
+        self._carrying.join()
         try:
             self._carry_all()
-            self.bucket.delete(_LEASE)
         except StorageError as error:
-            raise InputError(f"{error}: everything is in {self._folder}; the same command carries it up") from None
+            if not self._lost:
+                raise InputError(f"{error}: everything is in {self._folder}; the same command carries it up") from None
+        finally:
+            self._give_back()
+        if kind is None:
+            self.check()
+
+    def _give_back(self) -> None:
+        """End the lease, if it was taken and is still ours."""
+        self._over.set()
+        if self._renewing.is_alive():
+            self._renewing.join()
+            with suppress(StorageError):  # it runs out by itself
+                self._renew()
+                if not self._lost:
+                    self.bucket.delete(_LEASE)
 
     def bring(self, trial: str) -> None:
         folder = self._folder / "trials" / trial
@@ -169,7 +185,7 @@ class BucketStorage(Storage):
                 holder = json.loads(self.bucket.get(_LEASE))
                 if age > LEASE_SECONDS or _is_dead(holder):
                     return self.bucket.put(_LEASE, _holder(), IfMatch=tag)
-            except (KeyError, TakenError):
+            except (GoneError, TakenError):
                 continue  # given back, or another was faster
             until = time.monotonic() + LEASE_SECONDS - age + 1
             while time.monotonic() < until:
@@ -180,31 +196,39 @@ class BucketStorage(Storage):
                             f"{self.bucket.url}: a driver on {holder['host']} (process {holder['pid']}) runs this "
                             f"study: wait for it, or choose another storage.url"
                         )
-                except KeyError:
+                except GoneError:
                     break
 
     def _renew(self) -> None:
         try:
             self._tag = self.bucket.put(_LEASE, _holder(), IfMatch=self._tag)
             self._renewed = time.monotonic()
-        except TakenError:
+        except (GoneError, TakenError):
             self._lost = f"{self.bucket.url}: another driver has taken over: this one ends; the same command goes on"
 
-    # --- up
-
-    def _keep(self) -> None:
-        """Until the study ends: renew the lease, carry what is new. Without an answer it tries again."""
-        while not self._stop.wait(INTERVAL) and not self._lost:
+    def _keep_lease(self) -> None:
+        """Until the study ends: renew the lease. Without an answer try again, as long as it lasts."""
+        while not self._over.wait(LEASE_SECONDS / 6) and not self._lost:
             try:
-                if time.monotonic() - self._renewed > LEASE_SECONDS / 6:
-                    self._renew()
-                with self._lock:
-                    self._carry_all()
-            except OSError:
+                self._renew()
+            except StorageError:
                 if time.monotonic() - self._renewed > LEASE_SECONDS:
                     self._lost = (
                         f"{self.bucket.url}: has not answered for {LEASE_SECONDS:.0f} s: the same command goes on"
                     )
+
+    # --- up
+
+    def _keep_carrying(self) -> None:
+        while not self._ending.wait(INTERVAL):
+            with suppress(OSError), self._lock:  # the next look tries again
+                self._carry_all()
+
+    def _put(self, name: str, content: bytes, **condition: str) -> None:
+        """Write an object, unless another driver has taken over, or may have: this one may have been held still."""
+        if self._lost or time.monotonic() - self._renewed > LEASE_SECONDS:
+            raise StorageError(self._lost or f"{self.bucket.url}: the lease ran out")
+        self.bucket.put(name, content, **condition)
 
     def _carry_all(self) -> None:
         """Files first, then the records that were there before: a record never comes before what it speaks of."""
@@ -217,10 +241,12 @@ class BucketStorage(Storage):
                 try:
                     here[name] = _state(path)
                     if self._up.get(name) != here[name]:
-                        self.bucket.put(name, path.read_bytes())
+                        self._put(name, path.read_bytes())
                 except FileNotFoundError:
                     here.pop(name, None)  # replaced or removed meanwhile: the next look sees it
         for name in self._up.keys() - here.keys():
+            if self._lost:
+                return
             parent = PurePosixPath(name).parent
             trial = parent.parent.name == "trials" and not (self._folder / parent).exists()
             self.bucket.delete(*(self.bucket.listing(f"{parent}/") if trial else [name]))
@@ -235,7 +261,7 @@ class BucketStorage(Storage):
             whole, newline, _ = file.read(end - self._sent).rpartition(b"\n")
         if newline:
             try:
-                self.bucket.put(f"{_SEGMENTS}{self._segments:08}.jsonl", whole + newline, IfNoneMatch="*")
+                self._put(f"{_SEGMENTS}{self._segments:08}.jsonl", whole + newline, IfNoneMatch="*")
             except TakenError:
                 self._lost = f"{self.bucket.url}: another driver has written records: this one ends"
                 return

@@ -224,8 +224,38 @@ class TestTheLease:
             wait_for(lambda: up._lost)
             with pytest.raises(InputError, match="another driver has taken over"):
                 records.append(record(2))
+            (here / "summary.json").write_text("stale")
+        assert "summary.json" not in up.bucket.listing()
         assert len(up.bucket.listing("records/")) == 1
         assert up.bucket.get("lease.json") == b"another's"
+
+    def test_carrying_much_does_not_age_it(self, bucket, fast, tmp_path, monkeypatch):
+        put = Bucket.put
+
+        def slow(self, name, content, **condition):
+            if name == "large":
+                time.sleep(2 * storage.LEASE_SECONDS)
+            return put(self, name, content, **condition)
+
+        monkeypatch.setattr(Bucket, "put", slow)
+        with at(bucket, tmp_path / "1") as up:
+            (tmp_path / "1" / "large").write_text("x")
+            begin = time.monotonic()
+            while time.monotonic() - begin < 1.5 * storage.LEASE_SECONDS:
+                assert up.bucket.age("lease.json")[1] < storage.LEASE_SECONDS
+                time.sleep(0.2)
+        assert "large" in up.bucket.listing()
+
+    def test_a_folder_that_is_refused_leaves_no_lease(self, bucket, fast, tmp_path):
+        for name, number in (("1", 1), ("2", 2)):
+            (tmp_path / name).mkdir()
+            with RecordFile(tmp_path / name) as records:
+                records.append(record(number))
+        with at(bucket, tmp_path / "1"):
+            pass
+        with pytest.raises(InputError, match="holds other records"), at(bucket, tmp_path / "2"):
+            pass
+        assert "lease.json" not in bucket.listing()
 
 
 def test_a_trial_goes_on_where_it_was_carried(bucket, tmp_path):
