@@ -58,7 +58,8 @@ class Whitening(nn.Module):
 
     mean: Tensor
     matrix: Tensor
-    inverse: Tensor
+    inverse: Tensor | None
+    """None in an encoder's file, which never undoes it."""
 
     def __init__(self, gaussian: int) -> None:
         super().__init__()
@@ -76,12 +77,15 @@ class Whitening(nn.Module):
         root_G = variance_G.clamp(min=max(floor * variance_G[-1].item(), 1e-12)).sqrt()
         self.mean.copy_(mean_G)
         self.matrix.copy_((basis_GG / root_G) @ basis_GG.T)
+        assert self.inverse is not None
         self.inverse.copy_((basis_GG * root_G) @ basis_GG.T)
 
     def forward(self, u_BG: Tensor) -> Tensor:
         return (u_BG - self.mean) @ self.matrix
 
     def undo(self, z_BG: Tensor) -> Tensor:
+        if self.inverse is None:
+            return torch.linalg.solve(self.matrix.double().T, z_BG.double().T).T.to(z_BG.dtype) + self.mean
         return z_BG @ self.inverse + self.mean
 
 

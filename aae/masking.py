@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aae.networks import Encoder
+
 #: Images that pass through a network at once. Fixed, because rounding may differ between batch sizes.
 CHUNK = 500
 
@@ -40,6 +42,14 @@ def unmask(decoder: nn.Module, masked: NDArray[np.float32]) -> NDArray[np.float3
 def unmask_tensor(decoder: nn.Module, masked: NDArray[np.float32]) -> Tensor:
     """As `unmask`, in one piece, and left on the decoder's device."""
     return _evaluate(decoder, masked, torch.from_numpy).clamp(0, 1).permute(0, 2, 3, 1)
+
+
+@torch.no_grad()
+def straighten(encoder: Encoder, masked: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Masked forms as they were before the flow at the encoder's end: whoever has the encoder undoes it exactly."""
+    gaussian = len(encoder.whitening.mean)
+    z_NG = torch.from_numpy(masked[:, :gaussian].astype(np.float32))
+    return np.concatenate((encoder.flow.undo(z_NG).numpy(), masked[:, gaussian:]), axis=1, dtype=np.float32)
 
 
 def _chunks(array: NDArray[Any]) -> list[NDArray[Any]]:

@@ -209,9 +209,10 @@ def _train(
 def weights(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
     """Rung 4: find the image whose masked vector is the victim's, by gradient, with a total-variation prior.
 
-    It starts from what the inversion makes. How smooth and how long is chosen on a tenth of the attacker's own images
-    that the decoder did not see; no step at all is among the choices. Without enough images to choose on (one more
-    than dimensions, besides those) what the decoder gives is returned.
+    It starts from what the inversion makes of vectors that are as straight as the weights can make them. How smooth and
+    how long is chosen on a tenth of the attacker's own images that the decoder did not see; no step at all is among the
+    choices. Without enough images to choose on (one more than dimensions, besides those) what the decoder gives is
+    returned.
     """
     encoder = knowledge.encoder
     if encoder is None:
@@ -220,13 +221,16 @@ def weights(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
     rng = np.random.default_rng(seed)
     tried, learned = np.split(rng.permutation(len(vectors_KD)), [max(1, min(100, len(vectors_KD) // 10))])
     if len(learned) <= vectors_KD.shape[1] + 1:
-        return inversion(knowledge, config, seed)
-    predict = fit_corrected(vectors_KD[learned], pixels_KP[learned], config, seed, knowledge.images.shape[1:])
-    encoder = encoder.eval()
+        return inversion(knowledge, config, seed)  # nothing to choose on
+    straighten = knowledge.straighten or np.asarray
+    straight_KD = straighten(vectors_KD).astype(np.float64)
+    predict = fit_corrected(straight_KD[learned], pixels_KP[learned], config, seed, knowledge.images.shape[1:])
+    encoder = deepcopy(encoder).requires_grad_(False).eval()
     scale_D = _float32(_deviations(vectors_KD, 1e-4))
 
     def start(vectors: NDArray[np.floating]) -> Tensor:
-        return torch.from_numpy(knowledge.shaped(predict(vectors))).permute(0, 3, 1, 2).contiguous()
+        made = knowledge.shaped(predict(straighten(vectors)))
+        return torch.from_numpy(made).permute(0, 3, 1, 2).contiguous()
 
     truth = torch.from_numpy(knowledge.shaped(flat(knowledge.images[tried]))).permute(0, 3, 1, 2)
     begin, wanted = start(vectors_KD[tried]), _float32(vectors_KD[tried])

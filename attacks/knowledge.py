@@ -41,6 +41,8 @@ class Knowledge:
     """The masked vectors of `images`, in their order, (K, D); None where no pair is known."""
     encoder: nn.Module | None = None
     """The victim's encoder with its weights, from (B, C, H, W) in [0, 1] to (B, D) (rung 4)."""
+    straighten: Callable[[Vectors], Vectors] | None = None
+    """What the weights undo exactly of masked vectors, as a flow at the encoder's end (rung 4); None: nothing."""
     own: Own | None = None
     """For the attacks that stitch."""
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Reidentified:
-    """How well N restored images point at their own among N candidates. Chance is 1/N for `top1`."""
+    """How well restored images point at their own among N candidates. Chance is 1/N for `top1`."""
 
     top1: float
     top5: float
@@ -23,20 +23,24 @@ class Reidentified:
     """Mean of one over the rank."""
 
 
-def identify(truth_NHWC: NDArray[np.floating], restored_NHWC: NDArray[np.floating]) -> Reidentified:
+def identify(truth_NHWC: NDArray[np.floating], restored_MHWC: NDArray[np.floating]) -> Reidentified:
     """Rank the candidates of each restored image by the cosine of their difference from the candidates' mean.
 
     Ties count half, so a restored image that says nothing has the middle rank.
+
+    Args:
+        truth_NHWC: the candidates.
+        restored_MHWC: what was restored of the first M of them.
     """
     candidates_NP = truth_NHWC.reshape(len(truth_NHWC), -1).astype(np.float64)
     mean_P = candidates_NP.mean(axis=0)
-    similar_NN = (
-        _directions(restored_NHWC.reshape(len(restored_NHWC), -1) - mean_P) @ _directions(candidates_NP - mean_P).T
+    similar_MN = (
+        _directions(restored_MHWC.reshape(len(restored_MHWC), -1) - mean_P) @ _directions(candidates_NP - mean_P).T
     )
-    similar_NN = similar_NN.round(12)  # equal candidates are ties, whatever rounding says
-    own_N = np.diag(similar_NN)[:, None]
-    rank_N = 1 + (similar_NN > own_N).sum(axis=1) + ((similar_NN == own_N).sum(axis=1) - 1) / 2
-    return Reidentified(float((rank_N < 2).mean()), float((rank_N < 6).mean()), float((1 / rank_N).mean()))
+    similar_MN = similar_MN.round(12)  # equal candidates are ties, whatever rounding says
+    own_M = np.diag(similar_MN)[:, None]
+    rank_M = 1 + (similar_MN > own_M).sum(axis=1) + ((similar_MN == own_M).sum(axis=1) - 1) / 2
+    return Reidentified(float((rank_M < 2).mean()), float((rank_M < 6).mean()), float((1 / rank_M).mean()))
 
 
 def grade(top1: float) -> str:

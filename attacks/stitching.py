@@ -44,7 +44,10 @@ def rotate(from_KD: Floats, to_KE: Floats, vectors_ND: NDArray[np.floating]) -> 
     mean_D, mean_E = from_KD.mean(axis=0), to_KE.mean(axis=0)
     centred_KD = from_KD - mean_D
     u_DR, s_R, vt_RE = linalg.svd(centred_KD.T @ (to_KE - mean_E), full_matrices=False)
-    turn_DE = u_DR @ vt_RE
+    known_R = s_R > 1e-9 * s_R.max(
+        initial=0
+    )  # fewer pairs than dimensions say nothing of the others: turning those adds noise
+    turn_DE = u_DR[:, known_R] @ vt_RE[known_R]
     spread = np.square(centred_KD @ turn_DE).sum()
     scale = s_R.sum() / spread if spread > 1e-12 * max(1.0, float(np.square(from_KD).sum())) else 0.0
     return scale * (vectors_ND - mean_D) @ turn_DE + mean_E

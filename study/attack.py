@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ from torch import nn
 
 import attacks
 import classifiers
-from aae.masking import mask, unmask
+from aae.masking import mask, straighten, unmask
+from aae.networks import Encoder
 from attacks import AttacksConfig, Knowledge, Own, Restored, metrics
 from attacks.stitching import principal_components
 from classifiers import ClassifiersConfig
 from study.datasets import AttackParts, Labels
-from study.evaluate import Source, derangement, random_latents
+from study.evaluate import MIRRORED, Source, derangement, random_latents
 from study.pictures import Images
 from study.records import Record
 
@@ -46,7 +48,7 @@ class AttackJob:
     draw: int = 0
     """Which random choice of the pairs."""
     representation: str = "masked"
-    """`masked`, or the name of a defence."""
+    """`masked`, `mirrored` (an image is handed over beside its mirror image), or the name of a defence."""
     own: str = ""
     """The autoencoder that serves as the attacker's own; "": principal components of the public images."""
     pairs_seed: int = 0
@@ -67,11 +69,9 @@ class Scene:
     """Of the whole data set, in the order its parts count."""
     labels: Labels
     masked: NDArray[np.float32]
-    """Of the whole data set; an attack sees the rows it may."""
+    """Of the whole data set, and of its mirror images above them for `mirrored`; an attack sees the rows it may."""
     parts: AttackParts
-    public: Images
-    """The autoencoder's own training images: what an attacker with the encoder masks."""
-    encoder: nn.Module
+    encoder: Encoder
     decoder: nn.Module
     own: tuple[nn.Module, nn.Module] | None
     """Encoder and decoder of the job's `own`."""
@@ -88,11 +88,12 @@ def attack(job: AttackJob, scene: Scene, config: AttacksConfig, shown: int) -> t
     """
     begin = time.perf_counter()
     victims = scene.parts.victims[: config.optimised] if job.attack == "weights" else scene.parts.victims
-    truth = scene.images[victims].astype(np.float32) / np.float32(255)
     restored = _restored(job, scene, victims, config)
     seconds = time.perf_counter() - begin
+    candidates = scene.images[scene.parts.victims].astype(np.float32) / np.float32(255)
+    found = attacks.identify(candidates, restored)
+    truth = candidates[: len(victims)]
     error_N = metrics.mse(truth, restored)
-    found = attacks.identify(truth, restored)
     named = scene.recogniser.predict(restored.reshape(len(restored), -1))
     record = Record(
         kind="attack",
@@ -122,6 +123,8 @@ def attack(job: AttackJob, scene: Scene, config: AttacksConfig, shown: int) -> t
 
 
 def _restored(job: AttackJob, scene: Scene, victims: Labels, config: AttacksConfig) -> Restored:
+    if job.representation == MIRRORED:
+        return _of_both_views(job, scene, victims, config)
     masked, rng = scene.masked[victims], np.random.default_rng(job.seed)
     parts, name = scene.parts, job.attack
     if name == "key":
@@ -143,6 +146,23 @@ def _restored(job: AttackJob, scene: Scene, victims: Labels, config: AttacksConf
     return attacks.restore(name, knowledge, config, job.seed)
 
 
+def _of_both_views(job: AttackJob, scene: Scene, victims: Labels, config: AttacksConfig) -> Restored:
+    """By the key or by leaked pairs, where every image was handed over beside its mirror image: the mean of both."""
+    both_VND = scene.masked[:, victims]
+    if job.attack == "key":
+        restored, mirrored = (unmask(scene.decoder, masked_ND) for masked_ND in both_VND)
+    else:
+        leaked = scene.parts.pairs[attacks.draw_pairs(len(scene.parts.pairs), job.k, job.pairs_seed)]
+        images = scene.images[leaked]
+        knowledge = Knowledge(
+            victims=np.concatenate(both_VND),
+            images=np.concatenate((images, images[:, :, ::-1])),
+            masked=np.concatenate(scene.masked[:, leaked]),
+        )
+        restored, mirrored = np.split(attacks.restore(job.attack, knowledge, config, job.seed), 2)
+    return (restored + mirrored[:, :, ::-1]) / np.float32(2)
+
+
 def _knowledge(
     job: AttackJob, scene: Scene, victims: Labels, config: AttacksConfig, rng: np.random.Generator
 ) -> Knowledge:
@@ -152,10 +172,11 @@ def _knowledge(
     if job.attack in ("moments", "transport"):
         return Knowledge(victims=masked, images=scene.images[parts.public[: config.public]])
     if job.attack in ("oracle", "weights"):
-        public = scene.public[rng.permutation(len(scene.public))[: config.public]]
-        public = public[~_among(public, scene.images[victims])]
-        encoder = scene.encoder if job.attack == "weights" else None
-        return Knowledge(victims=masked, images=public, masked=mask(scene.encoder, public), encoder=encoder)
+        asked = parts.public[: config.public]
+        knowledge = Knowledge(victims=masked, images=scene.images[asked], masked=scene.masked[asked])
+        if job.attack == "oracle":
+            return knowledge
+        return replace(knowledge, encoder=scene.encoder, straighten=partial(straighten, scene.encoder))
     leaked = parts.pairs[attacks.draw_pairs(len(parts.pairs), job.k, job.pairs_seed)]
     own = _own_autoencoder(job, scene, config) if job.attack.startswith("stitch") else None
     return Knowledge(victims=masked, images=scene.images[leaked], masked=scene.masked[leaked], own=own)
@@ -166,12 +187,6 @@ def _own_autoencoder(job: AttackJob, scene: Scene, config: AttacksConfig) -> Own
         return principal_components(scene.images[scene.parts.public[: config.public]], scene.masked.shape[1])
     encoder, decoder = scene.own
     return Own(name=job.own, encode=lambda images: mask(encoder, images), decode=lambda z: unmask(decoder, z))
-
-
-def _among(images: Images, others: Images) -> NDArray[np.bool_]:
-    """Which images are pixel for pixel among others."""
-    known = {image.tobytes() for image in others}
-    return np.array([image.tobytes() in known for image in images], dtype=bool)
 
 
 def fit_recogniser(images: Images, labels: Labels, parts: AttackParts, config: ClassifiersConfig, seed: int) -> Any:

@@ -97,7 +97,7 @@ def _attack(
     job: AttackJob, config: AttacksConfig, shown: int, own_encoder: Any, own_decoder: Any, *scene: Any
 ) -> tuple[AttackJob, Record, Images]:
     _limit_threads()
-    names = ("images", "labels", "masked", "parts", "public", "encoder", "decoder", "recogniser")
+    names = ("images", "labels", "masked", "parts", "encoder", "decoder", "recogniser")
     own = (own_encoder, own_decoder) if job.own else None
     return job, *attack(job, Scene(own=own, **dict(zip(names, scene, strict=True))), config, shown)
 
@@ -177,15 +177,10 @@ class FanOut:
         return self._masked.get(derived, self._masked[key])
 
     def attacks(
-        self, jobs: list[AttackJob], config: AttacksConfig, public: Images, shown: int
+        self, jobs: list[AttackJob], config: AttacksConfig, shown: int
     ) -> Iterator[tuple[AttackJob, Record, Images]]:
-        """Run the jobs, longest first; yield each with its record and restored pictures as soon as they are there.
-
-        Args:
-            public: the autoencoders' training images.
-            shown: so many pictures of each.
-        """
-        settings, stored = ray.put(config), self._once("train", public)
+        """Run the jobs, longest first; yield each with its record and the first `shown` pictures it restored."""
+        settings = ray.put(config)
 
         def cost(job: AttackJob) -> tuple[int, int]:
             return (len(SLOW) - SLOW.index(job.attack) if job.attack in SLOW else 0, job.k)
@@ -198,7 +193,7 @@ class FanOut:
                     tuple(self._modules[f"{trial}/{part}"] if trial else None for part in ("encoder", "decoder"))
                     for trial in (job.own, job.source.trial)
                 )
-                scene = images, labels, self._vectors(job, images), parts, stored, *pair, recogniser
+                scene = images, labels, self._vectors(job, images), parts, *pair, recogniser
                 yield lambda j=job, o=own, s=scene: _attack.remote(j, settings, shown, *o, *s)
 
         yield from _as_done(calls())

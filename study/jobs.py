@@ -176,7 +176,8 @@ def attack_jobs(config: StudyConfig, sources: list[Source], attacked: dict[str, 
             continue
         own = _attackers_own(source, sources)
         for dataset, parts in attacked.items():
-            for attack, k, draw, representation in _ladder(config, own, source, len(parts.pairs)):
+            both = any(task.mirrored for task in config.tasks if task.data == dataset)
+            for attack, k, draw, representation in _ladder(config, own, source, len(parts.pairs), mirrored=both):
                 yield AttackJob(
                     source=source,
                     dataset=dataset,
@@ -200,7 +201,9 @@ def _latent(source: Source) -> tuple[int, int, str]:
     return source.gaussian, source.categorical, source.variant
 
 
-def _ladder(config: StudyConfig, own: Source | None, source: Source, pool: int) -> Iterator[tuple[str, int, int, str]]:
+def _ladder(
+    config: StudyConfig, own: Source | None, source: Source, pool: int, *, mirrored: bool
+) -> Iterator[tuple[str, int, int, str]]:
     settings = config.attacks
     for name in YARDSTICKS:
         yield name, 0, 0, "masked"
@@ -214,6 +217,6 @@ def _ladder(config: StudyConfig, own: Source | None, source: Source, pool: int) 
             yield name, 0, 0, "masked"
         else:
             yield from ((name, k, draw, "masked") for k in counts for draw in range(settings.draws))
-    for defence in settings.defences:
-        yield "key", 0, 0, defence
-        yield from (("ridge", k, draw, defence) for k in counts for draw in range(settings.draws))
+    for otherwise in (*([MIRRORED] if mirrored else []), *settings.defences):
+        yield "key", 0, 0, otherwise
+        yield from (("ridge", k, draw, otherwise) for k in counts for draw in range(settings.draws))

@@ -299,7 +299,7 @@ def _attacks(
         fan_out.add_attacked(image_set, parts[name])
         indices = {key: value.tolist() for key, value in vars(parts[name]).items()}
         write_whole(out / "artifacts" / f"attack-parts-{file_name(name)}.json", json.dumps(indices))
-    for job, record, restored in fan_out.attacks(missing, config.attacks, data.train, SHOWN):
+    for job, record, restored in fan_out.attacks(missing, config.attacks, SHOWN):
         if job.draw == 0 and job.representation == "masked":
             folder = out / "artifacts" / f"attack-{job.source.trial}-{file_name(job.dataset)}"
             write_arrays(folder / f"{job.attack}-{job.k}.npz", restored=restored)

@@ -14,6 +14,7 @@ from aae.config import LatentConfig, NetworkConfig
 from aae.flow import round_to_half
 from aae.keys import UNUSED, KeyFileError, load_key, save_pair
 from aae.locks import MAGIC, LockError, lock, unlock
+from aae.masking import mask, straighten
 from aae.networks import Autoencoder
 
 NETWORK = NetworkConfig(widths=(2, 2, 2), normalise_latent=True, couplings=2)
@@ -36,6 +37,22 @@ def test_both_halves_come_back_and_carry_the_same_identity(pair):
         assert {name.rpartition(".")[2] for name in saved.keys() - loaded.keys()} == {UNUSED[key.part]}
         assert all(torch.equal(saved[name], loaded[name]) for name in loaded)
     assert not encoder.module.training
+
+
+def test_whoever_has_the_encoders_file_undoes_its_flow(tmp_path):
+    torch.manual_seed(0)
+    nets = Autoencoder(LatentConfig(gaussian=6, categorical=2), NETWORK).eval()
+    for coupling in nets.encoder.flow.couplings:
+        torch.nn.init.normal_(coupling.layers[-1].weight, std=0.3)
+    nets.encoder.flow.whitening.set_statistics(torch.ones(6), torch.diag(torch.arange(1.0, 7.0)), floor=0.0)
+    save_pair(tmp_path, nets, NETWORK)
+    encoder = load_key(tmp_path / "encoder.safetensors", "encoder").module
+    images = torch.randint(0, 256, (20, 32, 32, 3), dtype=torch.uint8).numpy()
+    straight = straighten(encoder, mask(encoder, images))
+    bent = mask(encoder, images)
+    encoder.flow = torch.nn.Identity()
+    assert straight == pytest.approx(mask(encoder, images), abs=1e-4)
+    assert bent != pytest.approx(mask(encoder, images), abs=1e-2)
 
 
 def test_weights_of_finished_training_take_half_the_room_and_come_back_exactly(tmp_path):

@@ -1,5 +1,7 @@
 """One class over all attacks; then what is particular to each."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -299,3 +301,34 @@ def test_a_wrong_setting_is_told(values, told):
 
 def test_every_attack_with_pairs_is_an_attack():
     assert set(WITH_PAIRS) < set(NAMES)
+
+
+def test_fewer_pairs_than_dimensions_do_not_stitch_noise():
+    victims, turn = some_images(300, 2), 3 * ortho_group.rvs(D, random_state=0)
+
+    def mask(images):
+        return (pixels(images).reshape(len(images), -1) @ turn).astype(np.float32)
+
+    knowledge = knows("stitch_orthogonal", D // 2, mask, victims)
+    error = np.square(restore("stitch_orthogonal", knowledge, QUICK, seed=3) - pixels(victims)).mean()
+    assert error < np.square(pixels(knowledge.images).mean(axis=0) - pixels(victims)).mean()
+
+
+def test_known_weights_straighten_what_they_can():
+    """A mask that is bent by what its weights undo exactly: nothing is left to learn."""
+    victims, turn = some_images(40, 2), ortho_group.rvs(D, random_state=0)
+
+    class Bent(nn.Module):
+        def forward(self, x_BCHW):
+            return torch.sinh(4 * x_BCHW.permute(0, 2, 3, 1).flatten(1).double() @ torch.from_numpy(turn)).float()
+
+    def mask(images):
+        return Bent()(torch.from_numpy(pixels(images)).permute(0, 3, 1, 2)).numpy()
+
+    knowledge = knows("weights", 60, mask, victims, Bent())
+    settings = replace(QUICK, descents=1)
+    bent, straight = (
+        np.square(restore("weights", one, settings, seed=3) - pixels(victims)).mean()
+        for one in (knowledge, replace(knowledge, straighten=lambda z: np.arcsinh(z) / 4))
+    )
+    assert straight < 1e-8 < bent

@@ -60,3 +60,12 @@ class TestIdentify:
 
 def test_grades_are_the_challenges():
     assert [grade(share) for share in (0.0, 0.049, 0.05, 0.2, 0.21)] == ["good", "good", "moderate", "moderate", "bad"]
+
+
+def test_few_restored_images_are_looked_up_among_all_candidates():
+    rng = np.random.default_rng(0)
+    truth = rng.random((300, 4, 4, 1))
+    noisy = truth[:20] + rng.normal(0, 0.3, (20, 4, 4, 1))
+    among_all, among_few = identify(truth, noisy), identify(truth[:20], noisy)
+    assert among_all.top1 < among_few.top1
+    assert identify(truth, truth[:20]).mrr == 1

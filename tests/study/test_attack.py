@@ -13,7 +13,7 @@ from attacks import AttacksConfig
 from classifiers import ClassifiersConfig
 from classifiers.config import ForestConfig
 from study.attack import CONTROLS, AttackJob, Scene, attack, fit_recogniser
-from study.config import InputError, StudyConfig
+from study.config import InputError, StudyConfig, TaskConfig
 from study.datasets import ImageSet, attack_parts
 from study.defences import defend
 from study.evaluate import Source
@@ -51,7 +51,6 @@ def scene():
         labels=data.labels,
         masked=mask(nets[0].encoder, data.images),
         parts=parts,
-        public=toy(seed=1).train_images,
         encoder=nets[0].encoder,
         decoder=nets[0].decoder,
         own=(nets[1].encoder, nets[1].decoder),
@@ -120,6 +119,12 @@ class TestJobs:
         assert {job.source.trial for job in self.jobs(encoders=1)} == {"a"}
         assert self.jobs(names=()) == []
 
+    def test_mirror_images_that_are_handed_over_are_attacked_too(self):
+        config = StudyConfig(attacks=CONFIG, tasks=(TaskConfig(data="toy", mirrored=True),))
+        jobs = attack_jobs(config, list(self.SOURCES), {"toy": attack_parts(toy(), 10, 3)})
+        mirrored = [(job.attack, job.k) for job in jobs if job.representation == "mirrored" and job.draw == 0]
+        assert set(mirrored) == {("key", 0), ("ridge", 10), ("ridge", 30)}
+
     def test_all_attacks_of_a_draw_see_the_same_pairs(self):
         seeds = {job.draw: set() for job in self.jobs()}
         for job in self.jobs():
@@ -169,6 +174,19 @@ class TestAttack:
     def test_thirty_pairs_beat_the_mean_image(self, scene):
         ridge, mean = (run(scene, name, k)[0].metrics for name, k in (("ridge", 30), ("mean_image", 0)))
         assert ridge["mse"] < 0.5 * mean["mse"]
+
+    def test_two_views_of_an_image_are_restored_together(self, scene):
+        flipped = np.ascontiguousarray(scene.images[:, :, ::-1])
+        both = dataclasses.replace(scene, masked=np.stack((scene.masked, mask(scene.encoder, flipped))))
+        truth = scene.images[scene.parts.victims] / 255
+        views = [unmask(scene.decoder, masked[scene.parts.victims]) for masked in both.masked]
+        key = np.square((views[0] + views[1][:, :, ::-1]) / 2 - truth).mean()
+        assert run(both, "key", representation="mirrored")[0].metrics["mse"] == pytest.approx(key, rel=1e-5)
+        one, two = (
+            run(held, "ridge", 10, representation=representation)[0].metrics["mse"]
+            for held, representation in ((scene, "masked"), (both, "mirrored"))
+        )
+        assert two < one
 
     def test_without_another_autoencoder_principal_components_serve(self, scene):
         record, _ = attack(
