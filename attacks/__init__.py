@@ -37,8 +37,8 @@ def restore(name: str, knowledge: Knowledge, config: AttacksConfig, seed: int) -
     """Run one attack: float32 images in [0, 1], (N, H, W, C), one for each of the victims' vectors, in their order.
 
     Penalties, training steps and smoothness are chosen on the attacker's own images. Vectors that are constant, or
-    tell nothing, lead to the mean of the attacker's images, or to what an own decoder makes of the mean latent. The same knowledge, settings and seed give the same
-    images on one machine; the input is left alone.
+    tell nothing, lead to the mean of the attacker's images, or to what an own decoder makes of the mean latent. The
+    same knowledge, settings and seed give the same images on one machine; the input is left alone.
 
     Raises:
         ValueError: the name is not in `NAMES`, or the knowledge lacks what the attack needs.

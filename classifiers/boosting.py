@@ -131,9 +131,13 @@ class _Sorted:
             square_FN = np.cumsum(_gathered(torch.from_numpy(gain_FN), self.place_FN[part]), axis=1)[:, :-1]
             both_FN = np.cumsum(_gathered(pair_N, self.order_FN[part]), axis=1)[:, :-1]
             left_FN, crossed_FN = both_FN.real, both_FN.imag
+            # A side without weight says nothing, and no side scores above its weight, whatever rounding says of the
+            # difference of large squares.
+            right_FN = np.maximum(whole - left_FN, 0)
+            other_FN = np.maximum(total_C @ total_C - 2 * crossed_FN + square_FN, 0)
             with np.errstate(divide="ignore", invalid="ignore"):
-                score_FN = square_FN / left_FN
-                score_FN += (total_C @ total_C - 2 * crossed_FN + square_FN) / (whole - left_FN)
+                score_FN = np.fmin(square_FN / left_FN, left_FN)
+                score_FN += np.fmin(other_FN / right_FN, right_FN)
             np.copyto(score_FN, -np.inf, where=self.together_FN[part])
             row, column = np.unravel_index(np.argmax(score_FN), score_FN.shape)
             if score_FN[row, column] > best[0]:

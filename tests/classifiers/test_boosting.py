@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.tree import DecisionTreeClassifier
 
@@ -60,6 +61,24 @@ def test_adaboost_is_scikit_learns(labels):
     np.testing.assert_allclose(ours.estimator_errors_, theirs.estimator_errors_, rtol=1e-9)
     fresh, _ = clouds(d=30, seed=9)
     np.testing.assert_array_equal(ours.predict(fresh), theirs.predict(fresh))
+
+
+def test_weights_that_became_tiny_split_as_scikit_learns_do():
+    """Late rounds put nearly all weight on a few vectors: differences of squares are then rounding alone."""
+    x, y = load_digits(return_X_y=True)
+    x, y = x[np.isin(y, (3, 8))], y[np.isin(y, (3, 8))]
+    ours = build_adaboost(BoostingConfig(estimators=300), 0).fit(x, y)
+    theirs = AdaBoostClassifier(n_estimators=300, random_state=0).fit(x, y)
+    assert len(ours.estimators_) == len(theirs.estimators_)
+    np.testing.assert_allclose(ours.estimator_errors_, theirs.estimator_errors_, rtol=1e-6)
+
+
+def test_vectors_without_weight_count_nothing():
+    x, y = clouds(n=60, d=5, classes=2)
+    weight = np.where(np.arange(60) < 20, 0.0, 1.0)
+    stump, tree = Stump().fit(x, y, weight), DecisionTreeClassifier(max_depth=1, random_state=0).fit(x[20:], y[20:])
+    theirs = impurity(x[20:], y[20:], weight[20:], tree.tree_.feature[0], tree.tree_.threshold[0])
+    assert impurity(x[20:], y[20:], weight[20:], stump.feature_, stump.threshold_) == pytest.approx(theirs, rel=1e-9)
 
 
 def test_a_second_fit_on_the_same_array_sorts_again():
