@@ -199,6 +199,8 @@ def _checked(path: Path, module: nn.Module, tensors: Tensors) -> Tensors:
             value = value.float()
         if value.dtype != wanted.dtype or (value.is_floating_point() and not bool(value.isfinite().all())):
             raise KeyFileError(f"{path}: {name} holds values that are not finite or not of type {wanted.dtype}")
+        if name.endswith(".running_var") and bool((value < 0).any()):
+            raise KeyFileError(f"{path}: {name} holds negative variances")
         if name.endswith(".shuffled") and not torch.equal(value.sort().values, torch.arange(len(value))):
             raise KeyFileError(f"{path}: {name} does not hold every dimension once")
         found[name] = value

@@ -129,8 +129,9 @@ class Masker(TransformerMixin, BaseEstimator):
             low = flat_NF.min(axis=0)
             span = flat_NF.max(axis=0) - low
             self._flat: tuple[NDArray[Any], NDArray[Any]] | None = (low, np.where(span > 0, span, 1.0))
-            step = 2 ** (len(self.widths) or 2)
-            self._side = step * math.ceil(math.sqrt(flat_NF.shape[1]) / step)
+            side = math.ceil(math.sqrt(flat_NF.shape[1]))
+            step = 2 ** (len(self.widths) or max(2, side.bit_length() - 3))  # as many halvings as `NetworkConfig` makes
+            self._side = step * math.ceil(side / step)
         elif self._flat is None:
             raise ValueError(f"images of shape {flat_NF.shape}: must be {('N', *self._shape)}, as in fit")
         assert self._flat is not None

@@ -7,7 +7,6 @@ unpickled: `.npz` files are read as plain arrays, and CIFAR's own pickles only a
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import DataConfig, InputError
-from study.pictures import Images, Pictures, resized, shaped
+from study.pictures import UNREADABLE, Images, Pictures, resized, shaped
 from study.seeds import derive
 
 Labels = NDArray[np.int64]
@@ -116,7 +115,7 @@ def _read_npz(path: Path, name: str) -> ImageSet:
             arrays = {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    except (OSError, EOFError, zipfile.BadZipFile, AttributeError, KeyError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: is not a readable .npz archive, or is cut short ({error})") from None
     except ValueError as error:
         reason = "holds pickled objects, which are never loaded" if "pickle" in str(error) else f"is damaged ({error})"
@@ -326,11 +325,11 @@ def stratified(labels: Labels, share: float, rng: np.random.Generator) -> tuple[
 
 def draws(data: ImageSet, count: int, number: int, seed: int) -> list[tuple[int, ...]]:
     """Random choices of `count` classes, `number` of them, each by its own index; all classes are one choice."""
-    classes = len(data.class_names)
-    if count > classes:
-        raise InputError(f"tasks: {data.name} has {classes} classes: {count} cannot be drawn from them")
-    if count == classes:
-        return [tuple(range(classes))]
+    classes = np.unique(data.train_labels)  # a class may be named and have no images
+    if count > len(classes):
+        raise InputError(f"tasks: {data.name} has {len(classes)} classes: {count} cannot be drawn from them")
+    if count == len(classes):
+        return [tuple(classes.tolist())]
     return [
         tuple(
             sorted(

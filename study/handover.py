@@ -21,6 +21,7 @@ from PIL import Image
 from sklearn.preprocessing import StandardScaler
 
 import classifiers
+from aae.config import LatentConfig
 from aae.keys import Key, KeyFileError, is_locked, load_key, write_private
 from aae.locks import LockError, lock, unlock
 from aae.masking import mask, unmask
@@ -67,8 +68,10 @@ class MaskedFile:
     def _chunks(self) -> Iterator[tuple[Vectors, list[str], list[str]]]:
         with pq.ParquetFile(self.path, pre_buffer=False) as file:  # which else keeps the whole file in memory
             for batch in file.iter_batches(batch_size=1000):
-                flat = batch.column("masked").flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-                if len(flat) != batch.num_rows * self.length or not np.isfinite(flat).all():
+                rows = batch.column("masked")
+                flat = rows.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+                whole = not rows.null_count and (rows.value_lengths().to_numpy() == self.length).all()
+                if not whole or not np.isfinite(flat).all():
                     raise InputError(f"{self.path}: holds masked forms that are not {self.length} finite numbers")
                 labels = batch.column("label").to_pylist() if self.has_labels else []
                 names = batch.column("name").to_pylist() if self.has_names else []
@@ -99,13 +102,17 @@ def open_masked(path: Path) -> MaskedFile:
     if header.get("format") != FORMAT or "pair" not in header or "masked" not in schema.names:
         raise InputError(f"{path}: holds no masked forms of this project: make it with `study mask`")
     try:
-        gaussian, categorical = int(header["gaussian"]), int(header["categorical"])
+        latent = LatentConfig(gaussian=int(header["gaussian"]), categorical=int(header["categorical"]))
     except (KeyError, ValueError):
         raise InputError(f"{path}: does not say how long a masked form is: make it again with `study mask`") from None
+    if len(set(schema.names)) < len(schema.names):
+        raise InputError(f"{path}: has several columns of one name: make it again with `study mask`")
     if schema.field("masked").type != pa.list_(pa.float32()):
         raise InputError(f"{path}: masked is {schema.field('masked').type}: must be lists of float32")
-    labels, names = "label" in schema.names, "name" in schema.names
-    return MaskedFile(path, header["pair"], gaussian, categorical, count, labels, names)
+    told = {name: schema.field(name).type for name in ("label", "name") if name in schema.names}
+    if odd := set(told.values()) - {pa.string()}:
+        raise InputError(f"{path}: labels or names are {odd.pop()}: must be text")
+    return MaskedFile(path, header["pair"], latent.gaussian, latent.categorical, count, "label" in told, "name" in told)
 
 
 def write_masked(encoder: Key, pictures: Pictures, out: Path, *, labels: bool, names: bool) -> int:

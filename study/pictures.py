@@ -6,7 +6,9 @@ Nothing a stranger hands over is trusted: links that leave the folder and pictur
 
 from __future__ import annotations
 
+import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,9 @@ LARGEST = 50_000_000
 
 #: Images read, masked and written at once.
 CHUNK = 500
+
+#: What reading a damaged, encrypted or hostile archive raises.
+UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, KeyError, RuntimeError, MemoryError)
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
@@ -108,7 +113,8 @@ class Pictures:
         names = self._member.class_names
         begin = 0
         for images, labels in self._member:
-            told = [] if labels is None else [names[n] if 0 <= n < len(names) else str(n) for n in labels.tolist()]
+            given = [] if labels is None else labels.tolist()
+            told = [names[n] if isinstance(n, int) and 0 <= n < len(names) else str(n) for n in given]
             numbers = [str(begin + i) for i in range(len(images))]
             yield Chunk(shaped(images, self._size, self._channels), numbers, told or [""] * len(images))
             begin += len(images)
@@ -131,23 +137,30 @@ class _ArrayReader:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = {name.removesuffix(".npy") for name in archive.namelist()}
-        except (OSError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise InputError(f"{path}: is not a readable .npz archive, or is cut short ({error})") from None
         prefix = next((p for p in ("", "train_") if f"{p}images" in members), None)
         if prefix is None:
             raise InputError(f"{path}: has neither images nor train_images; it holds {', '.join(sorted(members))}")
         self._name, label = f"{prefix}images", f"{prefix}labels"
-        with zipfile.ZipFile(path) as archive, archive.open(f"{self._name}.npy") as file:
-            self.shape, self._dtype = self._header(file)
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(f"{self._name}.npy") as file:
+                self.shape, self._dtype = self._header(file)
+        except UNREADABLE as error:
+            raise InputError(f"{path}: {self._name} cannot be read ({error})") from None
         channels = (*self.shape, 1)[3] if len(self.shape) in (3, 4) else 0
-        if self._dtype != np.uint8 or channels not in (1, 3):
+        possible = channels in (1, 3) and min(self.shape) >= 0 and 0 < math.prod(self.shape[1:3]) <= LARGEST
+        if self._dtype != np.uint8 or not possible:
             raise InputError(
                 f"{path}: {self._name} of type {self._dtype} and shape {self.shape}: must be uint8, (N, H, W) or "
-                f"(N, H, W, 1 or 3)"
+                f"(N, H, W, 1 or 3), up to {LARGEST:,} pixels each"
             )
         self._labels, self.class_names = self._small(label if label in members else ""), self._class_names(members)
-        if self._labels is not None and self._labels.shape != self.shape[:1]:
-            raise InputError(f"{path}: {label} of shape {self._labels.shape}: must be ({self.shape[0]},)")
+        if self._labels is not None and (self._labels.shape != self.shape[:1] or self._labels.dtype.kind not in "iuU"):
+            raise InputError(
+                f"{path}: {label} of type {self._labels.dtype} and shape {self._labels.shape}: must be whole numbers "
+                f"or text, ({self.shape[0]},)"
+            )
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[Any] | None]]:
         row = int(np.prod(self.shape[1:]))
@@ -157,7 +170,7 @@ class _ArrayReader:
                 count = min(CHUNK, self.shape[0] - begin)
                 try:
                     content = file.read(count * row)
-                except (OSError, zipfile.BadZipFile, EOFError) as error:
+                except UNREADABLE as error:
                     raise InputError(f"{self._path}: {self._name} is damaged ({error})") from None
                 if len(content) < count * row:
                     raise InputError(f"{self._path}: {self._name} is cut short after {begin} images")
@@ -181,12 +194,14 @@ class _ArrayReader:
         try:
             with np.load(self._path, allow_pickle=False) as archive:
                 array: NDArray[Any] = archive[name]
-        except ValueError as error:
+        except (ValueError, *UNREADABLE) as error:
             raise InputError(f"{self._path}: {name}: is not a plain array ({error})") from None
         return array
 
     def _class_names(self, members: set[str]) -> list[str]:
         names = self._small("class_names") if "class_names" in members else None
+        if names is not None and names.ndim != 1:
+            raise InputError(f"{self._path}: class_names of shape {names.shape}: must be a list")
         return [] if names is None else [str(name) for name in names]
 
 

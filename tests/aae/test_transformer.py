@@ -82,3 +82,10 @@ def test_images_of_another_shape_than_in_fit_are_told(images):
             masker.transform(other)
     with pytest.raises(ValueError, match="must be"):
         masker.inverse_transform(np.zeros((3, 7)))
+
+
+@pytest.mark.parametrize("features", [4, 100, 1100, 3600])
+def test_flat_vectors_of_any_length_fit(features):
+    x = np.random.default_rng(0).normal(size=(6, features))
+    masked = Masker(gaussian=3, categorical=0, epochs=1, random_state=0).fit_transform(x)
+    assert masked.shape == (6, 3)

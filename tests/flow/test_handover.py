@@ -7,6 +7,7 @@ import shlex
 import shutil
 import stat
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,10 @@ from classifiers import ClassifiersConfig
 from classifiers.config import MlpConfig
 from study.cli import main
 from study.config import InputError
+from study.datasets import load
 from study.handover import _over_splits, learn_model, open_masked
 from study.model_file import read_model, write_model
+from study.pictures import Pictures
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "own-data.md").read_text()
@@ -223,6 +226,89 @@ def test_a_damaged_file_of_masked_forms_is_told_or_read(tmp_path, data):
         for vectors, labels, names in open_masked(damaged).chunks():
             assert vectors.shape[1] == 10
             assert len(vectors) == len(labels or vectors) == len(names or vectors)
+
+
+FLOATS = pa.list_(pa.float32())
+
+
+@pytest.mark.parametrize(
+    ("columns", "lengths", "told"),
+    [
+        ({"masked": pa.array([[1.0] * 9, [1.0] * 11], type=FLOATS)}, (8, 2), "not 10 finite numbers"),
+        ({"masked": pa.array([None, [1.0] * 20], type=FLOATS)}, (8, 2), "not 10 finite numbers"),
+        ({"masked": pa.array([[], []], type=FLOATS)}, (0, 0), "does not say how long"),
+        ({"masked": pa.array([[1.0]], type=pa.list_(pa.float64()))}, (1, 0), "must be lists of float32"),
+        ({"masked": pa.array([[1.0]], type=FLOATS), "label": pa.array([{"a": 1}])}, (1, 0), "must be text"),
+        ({"masked": pa.array([[1.0]], type=FLOATS), "name": pa.array([["a"]])}, (1, 0), "must be text"),
+    ],
+)
+def test_a_whole_file_of_another_make_is_told(tmp_path, columns, lengths, told):
+    header = {"format": "1", "pair": "ab" * 16, "gaussian": str(lengths[0]), "categorical": str(lengths[1])}
+    path = tmp_path / "m.parquet"
+    pq.write_table(pa.table(columns).replace_schema_metadata(header), path)
+    with pytest.raises(InputError, match=told):
+        list(open_masked(path).chunks())
+
+
+def test_two_columns_of_one_name_are_told(tmp_path):
+    header = {"format": "1", "pair": "ab" * 16, "gaussian": "1", "categorical": "0"}
+    column = pa.array([[1.0]], type=FLOATS)
+    table = pa.Table.from_arrays([column, column], names=["masked", "masked"]).replace_schema_metadata(header)
+    pq.write_table(table, tmp_path / "m.parquet")
+    with pytest.raises(InputError, match="several columns of one name"):
+        open_masked(tmp_path / "m.parquet")
+
+
+class TestArchivesOfPictures:
+    IMAGES = np.zeros((4, 16, 16), dtype=np.uint8)
+
+    def chunks(self, tmp_path, **arrays):
+        np.savez(tmp_path / "x.npz", **({"images": self.IMAGES} | arrays))
+        return list(Pictures(tmp_path / "x.npz", size=16, channels=1))
+
+    def test_labels_may_be_text(self, tmp_path):
+        (chunk,) = self.chunks(tmp_path, labels=np.array(["cat", "dog", "cat", "cow"]))
+        assert chunk.labels == ["cat", "dog", "cat", "cow"]
+
+    @pytest.mark.parametrize(
+        ("arrays", "told"),
+        [
+            ({"labels": np.zeros(4), "class_names": np.array(["a"])}, "must be whole numbers or text"),
+            ({"labels": np.zeros(4, int), "class_names": np.array("a")}, "must be a list"),
+            ({"images": np.zeros((4, 0, 16), dtype=np.uint8)}, "pixels each"),
+        ],
+    )
+    def test_what_cannot_be_is_told(self, tmp_path, arrays, told):
+        with pytest.raises(InputError, match=told):
+            self.chunks(tmp_path, **arrays)
+
+    @pytest.mark.parametrize("change", ["damaged", "encrypted", "method", "shape"])
+    def test_a_hostile_archive_is_told(self, tmp_path, change):
+        path = tmp_path / "x.npz"
+        images = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
+        if change == "shape":  # says that it holds more than there is memory
+            content = io.BytesIO()
+            np.save(content, images)
+            head = content.getvalue().replace(b"(40, 16, 16), }        ", b"(9999999, 999, 999), } ")
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("images.npy", head)
+                archive.writestr("train_images.npy", head)
+        else:
+            np.savez_compressed(path, images=images, train_images=images)
+            content = bytearray(path.read_bytes())
+            for mark, flags, method in ((b"PK\x03\x04", 6, 8), (b"PK\x01\x02", 8, 10)):
+                place = content.find(mark)
+                while place >= 0:
+                    content[place + flags] |= change == "encrypted"
+                    content[place + method] = 99 if change == "method" else content[place + method]
+                    place = content.find(mark, place + 1)
+            if change == "damaged":
+                content[200:4000] = bytes(3800)
+            path.write_bytes(content)
+        with pytest.raises(InputError, match=r"x\.npz"):
+            list(Pictures(path, size=16, channels=1))
+        with pytest.raises(InputError, match=r"x\.npz"):
+            load(f"npz:{path}", tmp_path)
 
 
 class TestASavedModel:

@@ -174,6 +174,12 @@ class TestDraws:
     def test_all_classes_are_one_draw(self):
         assert draws(labelled(), 4, 10, 1) == [(0, 1, 2, 3)]
 
+    def test_a_class_that_is_named_and_has_no_images_is_never_drawn(self):
+        some = labelled()
+        named = dataclasses.replace(some, class_names=(*some.class_names, "none", "neither"))
+        assert draws(named, 3, 5, 1) == draws(some, 3, 5, 1)
+        assert draws(named, 4, 5, 1) == [(0, 1, 2, 3)]
+
     def test_more_classes_than_there_are_are_refused(self):
         with pytest.raises(InputError, match="toy has 4 classes: 5 cannot be drawn"):
             draws(labelled(), 5, 1, 1)
