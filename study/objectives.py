@@ -149,8 +149,12 @@ def directions(search: SearchConfig) -> dict[str, str]:
     return {one.name: one.direction or OBJECTIVES[one.name].direction for one in search.objectives}
 
 
-def check(config: StudyConfig) -> None:
-    """Raise `InputError` for an objective or classifier that is not known, or that cannot judge epochs."""
+def check(config: StudyConfig, images: int) -> None:
+    """Raise `InputError` for an objective or classifier that is not known, or that cannot judge epochs or be measured.
+
+    Args:
+        images: that autoencoders train on; pairs of them leak where secrecy is judged.
+    """
     search = config.search
     if config.data.held_out == 0 and config.data.autoencoder in [task.data for task in config.tasks]:
         raise InputError(
@@ -160,6 +164,8 @@ def check(config: StudyConfig) -> None:
     for name in [*(one.name for one in search.objectives), search.judged_by]:
         if name not in OBJECTIVES:
             raise InputError(f"search.objectives: {name!r} is not known: must be one of {', '.join(OBJECTIVES)}")
+    if directions(search).keys() & _SECRECY.keys() and config.attacks.pairs[0] > images:
+        raise InputError(f"attacks.pairs = {config.attacks.pairs}: there are {images} training images: ask for fewer")
     if not OBJECTIVES[search.judged_by].every_epoch:
         known = [name for name, objective in OBJECTIVES.items() if objective.every_epoch]
         raise InputError(f"search.judged_by = {search.judged_by!r}: must be one of {', '.join(known)}")

@@ -18,6 +18,9 @@ from study.pictures import Images
 from study.records import write_whole
 from study.trial import TrialSpec, read_result
 
+#: What a study that ended before it began leaves, empty.
+BEFORE = (".lock", "records.jsonl")
+
 
 @dataclass(frozen=True)
 class Data:
@@ -63,7 +66,7 @@ def check_folder(out: Path, config: StudyConfig) -> None:
                 f"{out}: holds a study that differs in {'; '.join(differences)}: choose another --out, or ask for "
                 f"the same with at most more draws, instances or latent configurations"
             )
-    elif out.exists() and any(path.name != ".lock" for path in out.iterdir()):
+    elif out.exists() and any(path.name not in BEFORE or path.stat().st_size for path in out.iterdir()):
         raise InputError(f"{out}: is not empty and holds no study: choose another --out")
 
 
@@ -80,9 +83,8 @@ def read_folder_config(folder: Path) -> StudyConfig:
 
 
 def open_folder(out: Path, config: StudyConfig) -> None:
-    """Make the folder, keep the configuration in it."""
+    """Keep the configuration in the folder."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
         write_whole(out / "config.json", json.dumps(to_plain(config), indent=2) + "\n")
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from None

@@ -29,7 +29,7 @@ from study.front import own_points
 from study.objectives import directions
 from study.records import Record
 from study.search_config import SearchConfig, configured
-from study.seeds import derive
+from study.seeds import derive, identity
 from study.trial import TrialSpec
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -64,11 +64,15 @@ class Proposals:
         self.study = optuna.create_study(directions=list(self._directions.values()), sampler=self._samplers[0])
         for record in finished:
             self.study.add_trial(_frozen(search, record, _told(record.what["status"])))
+        started = list(started)
+        #: How many that were begun are still to come.
+        self.begun = len(started)
         for point in [*started, *own_points(config)]:
             self.study.enqueue_trial(point, skip_if_exists=True)
 
     def ask(self) -> tuple[TrialSpec, dict[str, Any]] | None:
         """The next trial and its point; None when chance finds no point that was not tried."""
+        self.begun = max(0, self.begun - 1)
         for sampler, repeats in zip(self._samplers, REPEATS, strict=True):
             self.study.sampler = sampler
             for _ in range(repeats):
@@ -76,14 +80,21 @@ class Proposals:
                     warnings.simplefilter("ignore")  # experimental, or sampling some keys on their own
                     trial = self.study.ask()
                     point = _suggest(self._config.search, trial)
-                spec = search_spec(self._config, configured(self._base, point))
-                if spec.id not in self._known:
+                spec = self._spec(point)
+                if spec and spec.id not in self._known:
                     self.study.sampler = self._samplers[0]
                     self._known.add(spec.id)
                     self._open[spec.id] = trial
                     return spec, point
                 self.study.tell(trial, state=TrialState.FAIL)
         return None
+
+    def _spec(self, point: dict[str, Any]) -> TrialSpec | None:
+        """The trial of a point; None where two of its values exclude each other."""
+        try:
+            return search_spec(self._config, configured(self._base, point))
+        except ValueError:
+            return None
 
     def tell(self, trial: str, status: str, metrics: Mapping[str, float]) -> dict[str, Any]:
         """Say how a trial ended; return what the sampler noted on it, which its record must keep."""
@@ -188,15 +199,18 @@ class Mirrors:
     def __init__(self, config: StudyConfig, folder: Path) -> None:
         self._search, self._folder = config.search, folder
         self._work = folder / ".optuna.db"
-        self._studies = [self._open(RDBStorage(f"sqlite:///{self._work}"))]
-        if config.search.storage:
-            self._studies.append(self._open(_storage(config.search.storage)))
+        self._studies = [self._open(RDBStorage(f"sqlite:///{self._work}"), folder.name)]
+        search = config.search
+        if search.storage:  # where others may have a study of that name
+            differs = [search.space, search.objectives, config.training, config.network, config.data, config.seed]
+            name = f"{folder.name}-{identity(list(map(repr, differs)), 6)}"
+            self._studies.append(self._open(_storage(search.storage), name))
         self._have = [{t.user_attrs.get("trial") for t in study.get_trials(deepcopy=False)} for study in self._studies]
 
-    def _open(self, storage: BaseStorage) -> Study:
+    def _open(self, storage: BaseStorage, name: str) -> Study:
         return optuna.create_study(
             storage=storage,
-            study_name=self._folder.name,
+            study_name=name,
             directions=list(directions(self._search).values()),
             load_if_exists=True,
         )
@@ -205,7 +219,7 @@ class Mirrors:
         """Bring every copy up to date; a trial that is there is not added again."""
         try:
             self._add(list(records))
-        except (StorageInternalError, sqlite3.Error) as error:
+        except (StorageInternalError, sqlite3.Error, ValueError) as error:
             raise OSError(f"Optuna's copy: {' '.join(str(error).split())[:200]}") from None
 
     def _add(self, records: list[Record]) -> None:

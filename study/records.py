@@ -72,7 +72,11 @@ class RecordFile:
     def __init__(self, folder: Path, check: Callable[[], None] = lambda: None) -> None:
         self._check = check
         self.path = folder / "records.jsonl"
-        self._lock = (folder / ".lock").open("w")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / ".lock").open("w")
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

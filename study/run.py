@@ -27,7 +27,7 @@ from study.jobs import (
 )
 from study.manifest import end_manifest, write_manifest
 from study.opening import Data, check_folder, given_specs, load_data, open_folder, read_part
-from study.records import Record, RecordFile, file_name, room_in, write_arrays, write_whole
+from study.records import HOST, Record, RecordFile, file_name, room_in, write_arrays, write_whole
 from study.search_config import configured
 from study.seeds import derive, identity
 from study.storage import Storage, opened
@@ -50,28 +50,26 @@ def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, pro
     specs = given_specs(config) if config.encoders.from_ else trial_specs(config)
     check_folder(out, config)
     if config.search.trials:
-        objectives.check(config)
+        objectives.check(config, len(data.train))
     from study.cluster import check_nodes, connected  # Ray takes seconds to import: bad input is told before
 
     with room_in(out), opened(config.storage, out) as storage:
         check_folder(out, config)  # again: an earlier driver's may have come
-        with connected(address, config.resources):
+        # The lock before anything is written: another driver's folder is not ours to change.
+        with connected(address, config.resources), RecordFile(out, storage.check) as records:
             open_folder(out, config)
             if address:
                 check_nodes(out, storage.bucket)
             write_manifest(out, config, specs, [data.autoencoder, *data.tasks.values()])
-            with RecordFile(out, storage.check) as records:
-                if config.search.trials:
-                    specs = _search(config, data, out, storage, records, progress)
-                done = _trials(config, specs, data, out, storage, records, progress)
-                if not done:
-                    raise InputError(
-                        f"{out}: every autoencoder failed; records.jsonl says why: change the configuration"
-                    )
-                _pairs(config, done, data, out, records, progress)
-                _samples(done, data, out)
-                _classification(config, done, data, out, records, progress)
-                _attacks(config, done, data, out, records, progress)
+            if config.search.trials:
+                specs = _search(config, data, out, storage, records, progress)
+            done = _trials(config, specs, data, out, storage, records, progress)
+            if not done:
+                raise InputError(f"{out}: every autoencoder failed; records.jsonl says why: change the configuration")
+            _pairs(config, done, data, out, records, progress)
+            _samples(done, data, out)
+            _classification(config, done, data, out, records, progress)
+            _attacks(config, done, data, out, records, progress)
         end_manifest(out)
         progress.phase("report", 2)
         write_report(out)
@@ -194,6 +192,7 @@ def _trial_record(
         detail=detail | ({"reason": ended.reason} if ended.reason else {}),
         seed=spec.seed,
         seconds=taken if complete else ended.metrics.get("time_total_s", 0.0),
+        host=ended.host or HOST,
     )
 
 

@@ -21,12 +21,15 @@ from ray.tune.search import Searcher
 
 from aae.networks import Autoencoder
 from study.bucket import Bucket
-from study.config import ResourcesConfig, StudyConfig
+from study.config import InputError, ResourcesConfig, StudyConfig
 from study.objectives import OBJECTIVES, Bench, Trained, directions, measure
 from study.proposals import Mirrors, Proposals
 from study.records import Record, RecordFile, write_whole
 from study.storage import trial_folder
 from study.trial import TrialSpec, run_trial
+
+#: What to do about machines that are lost faster than trials are begun again.
+AGAIN = "the same command goes on; resources.retries says how often a trial is begun again"
 
 #: What a scheduler sees of a trial that failed: worse than anything that is measured.
 WORST = 1e9
@@ -42,6 +45,8 @@ class Ended:
     reason: str
     metrics: dict[str, float]
     """Of its last epoch."""
+    host: str = ""
+    """The machine that trained it."""
 
 
 #: Called in the driver for every finished epoch: trial, its metrics.
@@ -63,11 +68,20 @@ def run_trials(
     on_end: OnEnd,
 ) -> None:
     """Train autoencoders side by side; what each leaves behind lies in `folder/trials/<trial>/`."""
-    if specs:
-        space = {"spec": tune.grid_search([spec.plain() for spec in specs])}
-        constants = {"objectives": objectives, "judged_by": None}
-        asked = tune.TuneConfig(reuse_actors=True)
-        _fit(bench, folder, bucket, resources, space | constants, asked, _Listener(on_epoch, on_end))
+    left = {spec.id: spec for spec in specs}
+
+    def end(ended: Ended) -> None:
+        on_end(ended)
+        del left[ended.spec.id]
+
+    for _ in range(1 + resources.retries):
+        if left:
+            space = {"spec": tune.grid_search([spec.plain() for spec in left.values()])}
+            constants = {"objectives": objectives, "judged_by": None}
+            asked = tune.TuneConfig(reuse_actors=True)
+            _fit(bench, folder, bucket, resources, space | constants, asked, _Listener(on_epoch, end))
+    if left:
+        raise InputError(f"{folder}: trials were lost with their machines ({', '.join(left)}): {AGAIN}")
 
 
 def run_search(
@@ -81,8 +95,33 @@ def run_search(
 ) -> None:
     """Go on with a search until its trials, its time or its space are used up; a record for every trial that ended.
 
-    Records are the only memory. A trial that an earlier run began, and did not finish, is begun first.
+    Records are the only memory. A trial that an earlier run began, and did not finish, is begun first; so is one that
+    was lost with its machine.
     """
+    for _ in range(1 + config.resources.retries):
+        lost, proposals = _go_on(config, bench, folder, bucket, records, on_epoch, make)
+        if not lost:
+            break
+    else:
+        raise InputError(f"{folder}: trials of the search were lost with their machines: {AGAIN}")
+    for record in search_records(records.records):
+        if record.what["status"] == "complete":
+            (folder / "trials" / record.trial / STARTED).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(folder / "trials" / record.trial, ignore_errors=True)
+    write_whole(folder / "artifacts" / "importances.json", json.dumps(proposals.importances(), indent=1) + "\n")
+
+
+def _go_on(
+    config: StudyConfig,
+    bench: Bench,
+    folder: Path,
+    bucket: Bucket | None,
+    records: RecordFile,
+    on_epoch: OnEpoch,
+    make: MakeRecord,
+) -> tuple[bool, Proposals]:
+    """Go on once; whether a trial was lost, and the proposals."""
     search = config.search
     mirrors = Mirrors(config, folder)
     finished = search_records(records.records)
@@ -106,7 +145,7 @@ def run_search(
         if ended.status != "complete":
             stale.append(folder / "trials" / ended.spec.id)
 
-    left = search.trials - len(finished)
+    left, listener = search.trials - len(finished), _Listener(on_epoch, on_end)
     if left > 0:
         judged_by = None if search.scheduler == "none" else search.judged_by
         constants = {"objectives": list(directions(search)), "judged_by": judged_by}
@@ -117,13 +156,8 @@ def run_search(
             max_concurrent_trials=concurrent,
             reuse_actors=True,
         )
-        _fit(bench, folder, bucket, config.resources, constants, asked, _Listener(on_epoch, on_end))
-    for record in search_records(records.records):
-        if record.what["status"] == "complete":
-            (folder / "trials" / record.trial / STARTED).unlink(missing_ok=True)
-        else:
-            shutil.rmtree(folder / "trials" / record.trial, ignore_errors=True)
-    write_whole(folder / "artifacts" / "importances.json", json.dumps(proposals.importances(), indent=1) + "\n")
+        _fit(bench, folder, bucket, config.resources, constants, asked, listener)
+    return listener.lost, proposals
 
 
 def search_records(records: list[Record]) -> list[Record]:
@@ -214,7 +248,10 @@ class _Listener(tune.Callback):
         self._on_epoch, self._on_end = on_epoch, on_end
         self.trouble: Exception | None = None
         """What ends the study. Tune takes what a callback raises for a failure of the trial, and goes on."""
+        self.lost = False
+        """Whether Tune gave up a trial too early: a loss while a process passes to the next trial counts twice."""
         self._last: dict[str, dict[str, float]] = {}
+        self._host: dict[str, str] = {}
         self._failed: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -229,7 +266,7 @@ class _Listener(tune.Callback):
             self.trouble = self.trouble or OSError(result["away"])
             return
         numbers = {k: v for k, v in result.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-        self._last[spec.id] = numbers
+        self._last[spec.id], self._host[spec.id] = numbers, str(result.get("hostname", ""))
         self._hand_on(self._on_epoch, spec, numbers)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -238,16 +275,19 @@ class _Listener(tune.Callback):
         reason = self._failed.pop(spec.id, "")
         whole = metrics.get("epoch") == spec.config.training.epochs
         status = "failed" if reason or not metrics else "complete" if whole else "stopped"
-        ended = Ended(spec, status, reason or ("" if metrics else "ended without a result"), metrics)
+        host = self._host.pop(spec.id, "")
+        ended = Ended(spec, status, reason or ("" if metrics else "ended without a result"), metrics, host)
         self._hand_on(self._on_end, ended)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         if trial.num_failures <= trial.max_failures:
-            return  # Tune begins it again
+            self.lost = True
+            return
         spec = TrialSpec.from_plain(trial.config["spec"])
-        error = trial.get_error() if hasattr(trial, "get_error") else None
+        error = trial.get_error()
         reason = str(error).strip().splitlines()[-1] if error else "failed"
-        self._hand_on(self._on_end, Ended(spec, "failed", reason, self._last.pop(spec.id, {})))
+        metrics, host = self._last.pop(spec.id, {}), self._host.pop(spec.id, "")
+        self._hand_on(self._on_end, Ended(spec, "failed", reason, metrics, host))
 
     def _hand_on(self, to: Callable[..., None], *what: Any) -> None:
         if not self.trouble:
@@ -288,7 +328,8 @@ class _Asking(Searcher):
         self.points: dict[str, dict[str, Any]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        asked = None if self._budget is not None and self.spent >= self._budget else self._proposals.ask()
+        over = self._budget is not None and self.spent >= self._budget and not self._proposals.begun
+        asked = None if over else self._proposals.ask()
         if asked is None:
             return str(Searcher.FINISHED)
         spec, point = asked
@@ -301,9 +342,6 @@ class _Asking(Searcher):
 
     def save(self, checkpoint_path: str) -> None:
         """Tune would keep this for a restore that is never asked for."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError
 
 
 def _started(folder: Path, finished: set[str]) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig, require
 
@@ -42,6 +43,22 @@ def _kind_of(key: str) -> Any:
     return hint
 
 
+def _typed(kind: Any, key: str, choice: Any) -> Any:
+    """A choice as its field holds it: two ways to write one value must not be two trials."""
+    if typing.get_origin(kind) is tuple and isinstance(choice, list | tuple):
+        kinds = typing.get_args(kind)
+        each = kinds[:1] * len(choice) if kinds[1:] == (...,) else kinds
+        require(len(each) == len(choice), f"space {key}", choice, f"lists of {len(each)}")
+        return tuple(_typed(one, key, value) for one, value in zip(each, choice, strict=True))
+    if kind is float and type(choice) is int:
+        return float(choice)
+    if typing.get_origin(kind) is Literal:
+        require(choice in typing.get_args(kind), f"space {key}", choice, f"of {', '.join(typing.get_args(kind))}")
+        return choice
+    require(isinstance(kind, type) and type(choice) is kind, f"space {key}", choice, "choices of the field's kind")
+    return choice
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
     """One key of the space: a range, or choices."""
@@ -62,6 +79,7 @@ class Dimension:
     def __post_init__(self) -> None:
         kind = _kind_of(self.key)
         if self.choices:
+            object.__setattr__(self, "choices", tuple(_typed(kind, self.key, choice) for choice in self.choices))
             given = (self.low, self.high, self.log, self.off) != (None, None, False, False)
             require(not given, f"space {self.key}", self.choices, "choices or a range, not both")
             require(len(set(self.choices)) == len(self.choices), f"space {self.key}", self.choices, "different choices")
@@ -152,6 +170,10 @@ class SearchConfig:
             ("space", [dimension.key for dimension in self.space]),
         ):
             require(len(values) >= 1 and len(set(values)) == len(values), name, values, "one or more, each once")
+        told = self.storage if self.storage and urlsplit(self.storage).password else ""
+        require(
+            not told, "storage", "…", "a URL without a password, which would be kept: PGPASSWORD or ~/.pgpass give it"
+        )
         require(1 <= self.grace <= 100_000, "grace", self.grace, "from 1 to 100000")
         require(self.concurrent is None or 1 <= self.concurrent <= 10_000, "concurrent", self.concurrent, "1 or more")
         require(self.time_budget is None or self.time_budget > 0, "time_budget", self.time_budget, "above 0 seconds")
@@ -182,6 +204,8 @@ def configured(base: AutoencoderConfig, point: Mapping[str, Any]) -> Autoencoder
             changes.setdefault(section, {})[field] = tuple(json.loads(value))
         else:
             changes.setdefault(section, {})[field] = value
+    if changes.get("training", {}).get("whiten", base.training.whiten) != base.training.whiten:
+        changes.setdefault("network", {}).setdefault("couplings", None)  # the recipe decides again
     parts = {section: dataclasses.replace(getattr(base, section), **fields) for section, fields in changes.items()}
     return dataclasses.replace(base, **parts)
 

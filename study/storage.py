@@ -47,8 +47,13 @@ def trial_folder(folder: Path, trial: str, bucket: Bucket | None) -> Iterator[tu
 
     Without a bucket they lie in `folder`, which the driver sees. With one they lie on this machine while the trial
     runs, and what an earlier run left is there already.
+
+    Raises:
+        OSError: this machine, which may have come later than the driver looked, does not see the study's folder.
     """
     if bucket is None:
+        if not (folder.parent / "config.json").exists():
+            raise OSError(f"{HOST} does not see it: put --out on a folder that all machines share, or set storage.url")
         yield folder / trial, lambda: None
         return
     with tempfile.TemporaryDirectory(prefix="study-") as name:

@@ -22,7 +22,7 @@ from study.proposals import Mirrors, Proposals, search_spec
 from study.records import Record
 from study.search_config import SPACE, Dimension, ObjectiveConfig, SearchConfig, configured, point_of
 from study.seeds import derive, identity
-from study.trial import trial_specs
+from study.trial import TrialSpec, trial_specs
 from study.verdict import summarise_search
 
 WIDTHS = Dimension(key="network.widths", choices=((4, 4, 4), (16, 32, 64)))
@@ -81,6 +81,11 @@ class TestSpace:
             ('search.space=[{key="latent.gaussian", low=2, high=9000}]', "gaussian = 9000: must be from 1 to 8192"),
             ('search.space=[{key="training.schedule", low=1, high=2}]', "it is no number"),
             ('search.space=[{key="training.batch_size", low=0, high=2, log=true}]', "above 0 on a logarithmic"),
+            ('search.space=[{key="latent.gaussian", choices=["a"]}]', "choices of the field's kind"),
+            ('search.space=[{key="latent.gaussian", choices=[16.5, 32]}]', "choices of the field's kind"),
+            ('search.space=[{key="training.betas", choices=[[0.5]]}]', "lists of 2"),
+            ('search.space=[{key="network.widths", choices=[[[8]], [[16]]]}]', "choices of the field's kind"),
+            ("search.storage=postgresql://lab:s3cret@host/x", "without a password"),
             ("search.fresh_seeds=1", "fresh_seeds = 1: must be from 2"),
             ("search.sampler=tpee", "sampler = 'tpee': must be one of tpe, nsga2"),
             ("encoders.from=x", "unset where a search trains"),
@@ -90,16 +95,43 @@ class TestSpace:
         with pytest.raises(InputError, match=told):
             read_config("quick", ["search.trials=3", setting])
 
+    def test_a_whole_number_for_a_field_of_fractions_is_one_trial(self):
+        """Its process and the driver must name it alike."""
+        space = (Dimension(key="training.adversarial_weight", choices=(0, 1)),)
+        spec, _ = Proposals(searching(space=space), [], []).ask()
+        assert TrialSpec.from_plain(spec.plain()).id == spec.id
+
+    def test_values_that_exclude_each_other_are_left_out(self):
+        space = (
+            Dimension(key="training.whiten", choices=(True, False)),
+            Dimension(key="network.couplings", low=1, high=8),
+        )
+        proposals = Proposals(searching(space=space), [], [])
+        asked = [proposals.ask() for _ in range(9)]
+        assert [one[1]["training.whiten"] for one in asked if one] == [True] * 8
+        assert asked[-1] is None
+
+    def test_without_whitening_the_recipe_decides_on_couplings_again(self):
+        base = AutoencoderConfig()
+        plain = configured(base, {"training.whiten": False})
+        assert (base.network.couplings, plain.network.couplings) == (4, 0)
+        assert configured(plain, {"training.whiten": True}).network.couplings == 4
+
+    def test_pairs_that_the_training_images_cannot_give_are_told_before(self):
+        asked = searching(objectives=(ObjectiveConfig(name="mse_at_k"),))
+        with pytest.raises(InputError, match=r"attacks.pairs = .*: there are 9 training images"):
+            objectives.check(asked, 9)
+
     def test_an_unknown_objective_is_told(self):
         with pytest.raises(InputError, match="'speed' is not known: must be one of accuracy"):
-            objectives.check(searching(objectives=(ObjectiveConfig(name="speed"),)))
+            objectives.check(searching(objectives=(ObjectiveConfig(name="speed"),)), 1000)
         tested = dataclasses.replace(
             searching(), data=DataConfig(autoencoder="digits", held_out=0), tasks=(TaskConfig(data="digits"),)
         )
         with pytest.raises(InputError, match=r"data.held_out = 0: .* may not see"):
-            objectives.check(tested)
+            objectives.check(tested, 1000)
         with pytest.raises(InputError, match="judged_by = 'prior_distance'"):
-            objectives.check(searching(judged_by="prior_distance"))
+            objectives.check(searching(judged_by="prior_distance"), 1000)
 
     def test_going_on_may_ask_for_more_trials_and_not_for_another_space(self):
         old = searching()

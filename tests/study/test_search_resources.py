@@ -35,6 +35,7 @@ def test_a_quarter_of_a_gpu_puts_four_trials_on_one(one_logical_gpu, images, tmp
     )
     specs = [TrialSpec(config=config, instance=i, seed=i) for i in range(5)]
     taken, ended = [], []
+    (tmp_path / "config.json").touch()  # as in a study's folder
 
     def on_epoch(spec, metrics):
         taken.append(1 - one_logical_gpu.available_resources().get("GPU", 0))

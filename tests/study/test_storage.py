@@ -258,6 +258,11 @@ class TestTheLease:
         assert "lease.json" not in bucket.listing()
 
 
+def test_a_machine_that_does_not_see_the_folder_trains_nothing(tmp_path):
+    with pytest.raises(OSError, match="does not see it: put --out on a folder"), trial_folder(tmp_path / "trials", "t", None):
+        pass
+
+
 def test_a_trial_goes_on_where_it_was_carried(bucket, tmp_path):
     with trial_folder(tmp_path, "t", bucket) as (folder, carry):
         (folder / "checkpoint.safetensors").write_text("epoch 1")
