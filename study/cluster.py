@@ -53,7 +53,7 @@ def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]
             logging_level=logging.ERROR,
             configure_logging=True,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise _no_cluster(address, error) from None
     # A batch system's, or a spot machine's, last word. Ray's own handler aborts; this stops as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -84,6 +84,8 @@ def _check_answers(address: str) -> None:
 
 def _no_cluster(address: str | None, error: Exception) -> InputError:
     reason = " ".join(str(error).split())[:160]
+    if address is None:
+        return InputError(f"Ray does not start on this machine ({reason}): see its memory, disk and /tmp/ray")
     return InputError(
         f"--address {address}: no Ray cluster answers there ({reason}): "
         f"start one with `ray up cluster.yaml` or leave --address away"
@@ -118,7 +120,7 @@ def check_nodes(out: Path, bucket: Bucket | None) -> None:
                 bucket.probe()
             elif sign.read_text() != token:
                 return "holds something else"
-        except OSError as error:
+        except (OSError, ImportError) as error:
             return f"{type(error).__name__}: {error}"
         return ""
 

@@ -120,12 +120,7 @@ class ResourcesConfig:
 
     def __post_init__(self) -> None:
         require(1 <= self.cpu <= 1024, "cpu", self.cpu, "from 1 to 1024")
-        require(
-            0 <= self.gpu <= 1 or (self.gpu == int(self.gpu) and self.gpu <= 64),
-            "gpu",
-            self.gpu,
-            "a share from 0 to 1, or whole GPUs",
-        )
+        require(0 <= self.gpu <= 1, "gpu", self.gpu, "a share from 0 to 1: no trial trains on several")
         require(0 <= self.retries <= 100, "retries", self.retries, "from 0 to 100")
 
 

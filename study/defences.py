@@ -21,7 +21,7 @@ def defend(masked_ND: NDArray[np.float32], name: str, seed: int) -> NDArray[np.f
         step_D = np.where(deviation_D > 1e-8, size * deviation_D, 1).astype(np.float32)
         return np.rint(masked_ND / step_D) * step_D
     assert kind == "dropped", name
-    dropped = rng.permutation(masked_ND.shape[1])[: round(size * masked_ND.shape[1])]
+    dropped = rng.permutation(masked_ND.shape[1])[: max(1, round(size * masked_ND.shape[1]))]
     defended_ND = masked_ND.copy()
     defended_ND[:, dropped] = masked_ND[:, dropped].mean(axis=0)
     return defended_ND

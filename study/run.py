@@ -133,6 +133,8 @@ def _trials(
     def on_end(ended: Ended) -> None:
         records.append(_trial_record(config, ended, out, storage, "fresh" if searched else "", {}))
         shown.end(ended)
+        if ended.status != "complete":
+            shutil.rmtree(out / "trials" / ended.spec.id, ignore_errors=True)
 
     bench = _bench(config, data)
     run_trials(missing, bench, out, storage.bucket, config.resources, searched, shown.epoch, on_end)

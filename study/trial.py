@@ -90,11 +90,12 @@ def run_trial(
     freshly trained discriminator. What `measure` finds joins the metrics, its time as `measuring_seconds`.
     """
     result, checkpoint = folder / "result.json", folder / "checkpoint.safetensors"
+    for torn in folder.glob(".*.safetensors.*"):
+        torn.unlink()  # of a process that was killed while it wrote
     if result.exists():
+        checkpoint.unlink(missing_ok=True)
         yield read_result(folder)["history"][-1]
         return
-    for torn in folder.glob(f".{checkpoint.name}.*"):
-        torn.unlink()  # of a process that was killed while it wrote
     state = TrainingState(spec.config, spec.seed, device)
     history = _resume(state, checkpoint, spec)
     for metrics in train_epochs(state, train, held_out):

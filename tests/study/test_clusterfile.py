@@ -81,10 +81,19 @@ def test_what_is_amiss_is_told(filled, change, told):
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("resources", [ResourcesConfig(gpu=2), ResourcesConfig(cpu=16), ResourcesConfig(gpu=8)])
-def test_a_share_that_no_machine_can_give_is_told(filled, resources):
+@pytest.mark.parametrize(
+    ("change", "resources"),
+    [
+        (lambda c: None, ResourcesConfig(cpu=16)),
+        (
+            lambda c: [t["resources"].update(GPU=0) for t in c["available_node_types"].values()],
+            ResourcesConfig(gpu=0.5),
+        ),
+    ],
+)
+def test_a_share_that_no_machine_can_give_is_told(filled, change, resources):
     with pytest.raises(InputError, match="would wait for ever"):
-        check_cluster_file(filled(), resources, BUCKET)
+        check_cluster_file(filled(change), resources, BUCKET)
 
 
 def test_without_a_bucket_a_shared_folder_must_be_mounted(filled):

@@ -259,7 +259,10 @@ class TestTheLease:
 
 
 def test_a_machine_that_does_not_see_the_folder_trains_nothing(tmp_path):
-    with pytest.raises(OSError, match="does not see it: put --out on a folder"), trial_folder(tmp_path / "trials", "t", None):
+    with (
+        pytest.raises(OSError, match="does not see it: put --out on a folder"),
+        trial_folder(tmp_path / "trials", "t", None),
+    ):
         pass
 
 

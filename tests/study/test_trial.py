@@ -56,6 +56,15 @@ def test_a_finished_trial_yields_its_last_epoch_again(images, tmp_path):
     assert {"fresh_gaussian", "fresh_categorical"} <= last.keys()
 
 
+def test_what_a_kill_left_beside_a_finished_trial_goes(images, tmp_path):
+    list(run_trial(spec(), images[:80], images[80:], tmp_path))
+    finished = sorted(path.name for path in tmp_path.iterdir())
+    for name in ("checkpoint.safetensors", ".decoder.safetensors.x1y2"):
+        (tmp_path / name).touch()
+    list(run_trial(spec(), images[:80], images[80:], tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == finished
+
+
 @pytest.mark.parametrize("damage", ["cut", "other"])
 def test_a_checkpoint_that_is_cut_short_or_another_trials_is_not_used(images, tmp_path, damage):
     straight = list(run_trial(spec(), images[:80], images[80:], tmp_path / "a"))
