@@ -117,22 +117,21 @@ OBJECTIVES: dict[str, Objective] = {
         "minimize", False, "advantage of a fresh discriminator over guessing, 0 to 1", _prior_distance
     ),
     "length": Objective("minimize", True, "numbers in a masked form", lambda t: float(t.config.latent.length)),
+    "pairs_to_unmask": Objective(
+        "maximize", False, "logarithm (base 10) of the leaked pairs that restore images to the target error",
+        lambda t: t.secrecy.pairs_to_unmask,
+    ),
+    "mse_at_k": Objective(
+        "maximize", False, "error of what 1,000 leaked pairs restore", lambda t: t.secrecy.mse_at_k
+    ),
+    "reidentification": Objective(
+        "minimize", False, "share of images found again among their masked forms with 1,000 leaked pairs",
+        lambda t: t.secrecy.reidentification,
+    ),
 }  # fmt: skip
 
-#: Of the objectives of secrecy, what each is; `study.secrecy` measures them.
-_SECRECY = {
-    "pairs_to_unmask": "logarithm (base 10) of the leaked pairs that restore images to the target error",
-    "mse_at_k": "error of what 1,000 leaked pairs restore",
-    "reidentification": "share of images found again among their masked forms with 1,000 leaked pairs",
-}
-
-
-def _of_secrecy(name: str, meaning: str) -> Objective:
-    told = secrecy.OBJECTIVES[name]
-    return Objective(told.direction, False, meaning, lambda trained: told.read(trained.secrecy))
-
-
-OBJECTIVES |= {name: _of_secrecy(name, meaning) for name, meaning in _SECRECY.items()}
+#: Those that take an attacker.
+OF_SECRECY = {"pairs_to_unmask", "mse_at_k", "reidentification"}
 
 
 def measure(names: Iterable[str], trained: Trained) -> dict[str, float]:
@@ -164,7 +163,7 @@ def check(config: StudyConfig, images: int) -> None:
     for name in [*(one.name for one in search.objectives), search.judged_by]:
         if name not in OBJECTIVES:
             raise InputError(f"search.objectives: {name!r} is not known: must be one of {', '.join(OBJECTIVES)}")
-    if directions(search).keys() & _SECRECY.keys() and config.attacks.pairs[0] > images:
+    if OF_SECRECY & directions(search).keys() and config.attacks.pairs[0] > images:
         raise InputError(f"attacks.pairs = {config.attacks.pairs}: there are {images} training images: ask for fewer")
     if not OBJECTIVES[search.judged_by].every_epoch:
         known = [name for name, objective in OBJECTIVES.items() if objective.every_epoch]

@@ -1,14 +1,9 @@
-"""Secrecy in numbers: what a curve of restoration error against leaked pairs says, and objectives for a search.
-
-A search needs three lines: `measured = measure(encoder, train, held_out, settings, seed)` when a trial ends, then
-`OBJECTIVES[name].read(measured)` and `OBJECTIVES[name].direction`. Every value is finite.
-"""
+"""Secrecy in numbers, for a search: what a curve of restoration error against leaked pairs says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from torch import nn
@@ -42,30 +37,24 @@ class Secrecy:
     top1: dict[int, float]
     """Share of victims whose restored image points at their own image, by number of pairs."""
 
-    def at(self, values: Mapping[int, float]) -> float:
-        """The value at `COMPARED_AT` pairs, or at the nearest number tried."""
-        return values[min(values, key=lambda k: abs(k - COMPARED_AT))]
+    @property
+    def pairs_to_unmask(self) -> float:
+        """Logarithm to base 10 of the pairs that reach the target; where none do, one more than of the most tried."""
+        return float(np.log10(pairs_to_reach(self.curve, self.target) or 10 * max(self.curve)))
 
+    @property
+    def mse_at_k(self) -> float:
+        """Error at `COMPARED_AT` pairs, or at the nearest number tried."""
+        return self.curve[self._compared_at]
 
-@dataclass(frozen=True)
-class Objective:
-    """A number that a search may drive."""
+    @property
+    def reidentification(self) -> float:
+        """Top-1 share at that number."""
+        return self.top1[self._compared_at]
 
-    direction: Literal["maximize", "minimize"]
-    read: Callable[[Secrecy], float]
-
-
-def _log_pairs(measured: Secrecy) -> float:
-    return float(np.log10(pairs_to_reach(measured.curve, measured.target) or 10 * max(measured.curve)))
-
-
-#: `pairs_to_unmask`: logarithm to base 10 of the pairs that reach the target, one more than that of the largest number
-#: tried where none does. `mse_at_k` and `reidentification`: error and top-1 share at `COMPARED_AT` pairs.
-OBJECTIVES: dict[str, Objective] = {
-    "pairs_to_unmask": Objective("maximize", _log_pairs),
-    "mse_at_k": Objective("maximize", lambda measured: measured.at(measured.curve)),
-    "reidentification": Objective("minimize", lambda measured: measured.at(measured.top1)),
-}
+    @property
+    def _compared_at(self) -> int:
+        return min(self.curve, key=lambda k: abs(k - COMPARED_AT))
 
 
 def measure(encoder: nn.Module, attacker: Images, victims: Images, config: AttacksConfig, seed: int) -> Secrecy:
