@@ -61,6 +61,7 @@ defences = ["noise@1"]
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Whole studies first; among side-by-side runs each file stays together, and all that looks at `finished`."""
     items.sort(key=lambda item: item.path.parent.name != "flow")
