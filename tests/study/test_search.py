@@ -6,6 +6,7 @@ import math
 import numpy as np
 import optuna
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -248,6 +249,7 @@ class TestObjectives:
         small = AutoencoderConfig(
             latent=LatentConfig(gaussian=6, categorical=3), network=NetworkConfig(widths=(4, 4, 4))
         )
+        torch.manual_seed(1)
         nets = Autoencoder(small.latent, small.network)
         metrics = {"held_out_mse": 0.125, "fresh_gaussian": 0.75, "fresh_categorical": 0.5}
         return data, config, objectives.Trained(nets, small, 0, metrics, bench)
