@@ -3,11 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help demo test test-all test-cluster lint docs bench clean
+.PHONY: help demo test test-slow test-all test-cluster lint docs bench clean
 help:
 	@echo "make demo      run a small study, minutes, no network; ends with its tables and report"
 	@echo "make test      the tests, under ten minutes on two cores"
-	@echo "make test-all  the slow ones too (real data from STUDY_DATA_DIR)"
+	@echo "make test-slow the slow ones (real data from STUDY_DATA_DIR); make test-all: all of them"
 	@echo "make test-cluster  ray up on hosts made of namespaces, one lost (root, sshd, rsync; STUDY=quick)"
 	@echo "make lint      formatting, types, law of imports"
 	@echo "make docs      docs/cli.md again, from the command's own help"
@@ -24,15 +24,21 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/study run quick
 
-# Side by side: much of a study's time is waiting for processes to start.
-test: $(READY)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+# Side by side: much of a study's time is waiting for processes to start. Hosts alone: they count the Rays that run.
+SIDE := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+HOSTS := tests/flow/test_hosts.py
 
-test-all: $(READY)
-	$(BIN)/python -m pytest -m 'slow or not slow'
+test: $(READY)
+	$(BIN)/python -m pytest $(SIDE)
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest $(SIDE) -m slow --ignore $(HOSTS)
+	$(BIN)/python -m pytest -m slow $(HOSTS)
+
+test-all: test test-slow
 
 test-cluster: $(READY)
-	$(BIN)/python -m pytest -m slow -s tests/flow/test_hosts.py
+	$(BIN)/python -m pytest -m slow -s $(HOSTS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

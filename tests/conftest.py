@@ -63,10 +63,11 @@ defences = ["noise@1"]
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Whole studies first; among side-by-side runs each file stays together, and all that looks at `finished`."""
+    """Whole studies first; side by side, a file stays together, all that looks at `finished`, and no slow test."""
     items.sort(key=lambda item: item.path.parent.name != "flow")
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("finished" if "finished" in item.fixturenames else item.path.stem))
+        alone = item.name if item.get_closest_marker("slow") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group("finished" if "finished" in item.fixturenames else alone))
 
 
 @pytest.fixture(scope="session")
