@@ -276,15 +276,20 @@ def _claims(summary: Summary) -> Section:
 
 
 def _controls(summary: Summary) -> Section:
+    text = (
+        "Other vectors through the same classifiers, split and scaling (`shared`): raw pixels; principal "
+        "components and a Gaussian random projection of the same length, fitted on the autoencoder's images; an "
+        "untrained encoder. Differences are paired by draw; a star marks an interval that leaves out zero and rests "
+        f"on at least {FEW} draws or encoders."
+    )
+    mirrored = (
+        "`mirrored` is no control but more of the encoder: the masked forms of an image and of its mirror image, to "
+        "learn from and to judge by."
+    )
+    shown = any(row["representation"] == MIRRORED for row in summary["classification"])
     return Section(
         "What the trained encoder is worth",
-        [
-            "Other vectors through the same classifiers, split and scaling (`shared`): raw pixels; principal "
-            "components and a Gaussian random projection of the same length, fitted on the autoencoder's images; an "
-            "untrained encoder. `mirrored` is no control but more of the encoder: the masked forms of an image and of "
-            "its mirror image, to learn from and to judge by. Differences are paired by draw; a star marks an interval "
-            f"that leaves out zero and rests on at least {FEW} draws or encoders.",
-        ],
+        [text, *([mirrored] if shown else [])],
         [
             ("Accuracy of masked forms less a control's", tables.differences(summary, classifiers=False)),
             ("Accuracy of the neural network less another classifier's", tables.differences(summary, classifiers=True)),
