@@ -48,8 +48,8 @@ def unmask_tensor(decoder: nn.Module, masked: NDArray[np.float32]) -> Tensor:
 def straighten(encoder: Encoder, masked: NDArray[np.floating]) -> NDArray[np.float32]:
     """Masked forms as they were before the flow at the encoder's end: whoever has the encoder undoes it exactly."""
     gaussian = len(encoder.whitening.mean)
-    z_NG = torch.from_numpy(masked[:, :gaussian].astype(np.float32))
-    return np.concatenate((encoder.flow.undo(z_NG).numpy(), masked[:, gaussian:]), axis=1, dtype=np.float32)
+    z_NG = torch.from_numpy(masked[:, :gaussian].astype(np.float32)).to(encoder.whitening.mean.device)
+    return np.concatenate((encoder.flow.undo(z_NG).cpu().numpy(), masked[:, gaussian:]), axis=1, dtype=np.float32)
 
 
 def _chunks(array: NDArray[Any]) -> list[NDArray[Any]]:

@@ -21,6 +21,7 @@ from aae.flow import FLOOR, fit, round_to_half
 from aae.masking import mask, unmask_tensor
 from aae.networks import Autoencoder
 from aae.priors import diagnose, sample_categorical, sample_gaussian
+from engine import repeat, repeatable
 
 Images = NDArray[np.uint8]
 
@@ -145,18 +146,23 @@ class TrainingState:
         self.generator_adam = self._adam(encoder) if separate else self.autoencoder_adam
 
     def _adam(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Adam:
-        training = self.config.training
-        return torch.optim.Adam(parameters, lr=training.learning_rate, betas=training.betas, fused=True)
+        training, on_gpu = self.config.training, self.device.type == "cuda"
+        # On a GPU the rate is a tensor: a captured step reads it anew.
+        rate = torch.tensor(training.learning_rate, device=self.device) if on_gpu else training.learning_rate
+        return torch.optim.Adam(parameters, lr=rate, betas=training.betas, fused=True, capturable=on_gpu)
 
     @property
     def adams(self) -> dict[str, torch.optim.Adam]:
         named = {"autoencoder": self.autoencoder_adam, "discriminator": self.discriminator_adam}
         return named if self.generator_adam is self.autoencoder_adam else named | {"generator": self.generator_adam}
 
-    def set_learning_rate(self, rate: float) -> None:
+    def set_learning_rate(self, rate: Tensor) -> None:
         for adam in self.adams.values():
             for group in adam.param_groups:
-                group["lr"] = rate
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].copy_(rate)
+                else:
+                    group["lr"] = rate.item()
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that training changes, by name, on the CPU."""
@@ -220,13 +226,16 @@ def train_epochs(state: TrainingState, train: Images, held_out: Images) -> Itera
         begin = time.perf_counter()
         generator = _generator(state)
         state.nets.train()
-        draw = partial(_samples, state.config, generator)
         total = torch.zeros(len(LOSSES), device=state.device)
         order_N = torch.randperm(len(train), generator=generator, device=state.device)
-        for number, index_B in enumerate(order_N[: steps * training.batch_size].split(training.batch_size)):
-            state.set_learning_rate(_learning_rate(state.config, state.epoch + number / steps))
-            x_BCHW = images_NHWC[index_B].permute(0, 3, 1, 2).float().div_(255)
-            total += step(state, x_BCHW, draw)
+        rates_S = [_learning_rate(state.config, state.epoch + number / steps) for number in range(steps)]
+        with repeatable(state.device):
+            repeat(
+                partial(_take, step, state, images_NHWC, partial(_samples, state.config, generator), total),
+                order_N[: steps * training.batch_size].view(steps, training.batch_size),
+                torch.tensor(rates_S, dtype=torch.float64, device=state.device),
+                generator=generator,
+            )
         losses = dict(zip(LOSSES, (total / steps).tolist(), strict=True))
         if not all(map(math.isfinite, losses.values())):
             raise DivergedError(f"epoch {state.epoch + 1}: {losses}")
@@ -246,9 +255,24 @@ def train_epochs(state: TrainingState, train: Images, held_out: Images) -> Itera
             "discriminator_loss": losses["gaussian_discriminator_loss"] + losses["categorical_discriminator_loss"],
             "held_out_mse": held_out_mse(state.nets, held_out, z_ND),
             **diagnose(z_ND[:, : latent.gaussian], z_ND[:, latent.gaussian :]),
-            "learning_rate": state.autoencoder_adam.param_groups[0]["lr"],
+            "learning_rate": float(state.autoencoder_adam.param_groups[0]["lr"]),
             "seconds": time.perf_counter() - begin,
         }
+
+
+def _take(
+    step: Callable[..., Tensor],
+    state: TrainingState,
+    images_NHWC: Tensor,
+    draw: Callable[[int], tuple[Tensor, Tensor]],
+    total: Tensor,
+    index_B: Tensor,
+    rate: Tensor,
+) -> None:
+    """Take one step on the images of this index, at this rate; its losses are added to `total`."""
+    state.set_learning_rate(rate)
+    x_BCHW = images_NHWC[index_B].permute(0, 3, 1, 2).float().div_(255)
+    total += step(state, x_BCHW, draw)
 
 
 def check_images(config: AutoencoderConfig, images: Images) -> None:

@@ -42,9 +42,9 @@ class PictureFiles(Dataset):
 class PlainTrainer:
     """The two phases as the paper tells them: three plain Adams, three encoder passes, `.item()` each step."""
 
-    def __init__(self, batches):
-        self.nets = nets = Autoencoder(LatentConfig(), AutoencoderConfig().network).train()
-        self.batches = batches
+    def __init__(self, batches, device="cpu"):
+        self.nets = nets = Autoencoder(LatentConfig(), AutoencoderConfig().network).train().to(device)
+        self.batches, self.device = batches, device
         self.reconstruction = torch.optim.Adam([*nets.encoder.parameters(), *nets.decoder.parameters()])
         self.discriminating = torch.optim.Adam(nets.discriminator_parameters())
         self.generating = torch.optim.Adam(nets.encoder.parameters())
@@ -52,11 +52,12 @@ class PlainTrainer:
 
     def run(self):
         for _ in range(STEPS):
-            self.step(next(self.batches))
+            self.step(next(self.batches).to(self.device))
         return STEPS * BATCH
 
     def step(self, x):
-        nets, real, fake = self.nets, torch.ones(len(x)), torch.zeros(len(x))
+        nets, device = self.nets, self.device
+        real, fake = torch.ones(len(x), device=device), torch.zeros(len(x), device=device)
         self.reconstruction.zero_grad()
         loss = functional.mse_loss(nets.decoder(nets.encoder(x)), x)
         loss.backward()
@@ -64,9 +65,9 @@ class PlainTrainer:
 
         self.discriminating.zero_grad()
         z = nets.encoder(x).detach()
-        one_hot = functional.one_hot(torch.randint(20, (len(x),)), 20).float()
+        one_hot = functional.one_hot(torch.randint(20, (len(x),), device=device), 20).float()
         parts = (
-            (nets.gaussian_discriminator, torch.randn(len(x), 384), z[:, :384]),
+            (nets.gaussian_discriminator, torch.randn(len(x), 384, device=device), z[:, :384]),
             (nets.categorical_discriminator, one_hot, z[:, 384:]),
         )
         judged = sum(self.judge(d(sample), real) + self.judge(d(encoded), fake) for d, sample, encoded in parts)
@@ -89,11 +90,11 @@ def loaded(images) -> Iterator[torch.Tensor]:
         yield from DataLoader(PictureFiles(images), batch_size=BATCH, shuffle=True, drop_last=True)
 
 
-def in_memory(images) -> Iterator[torch.Tensor]:
+def in_memory(images, device="cpu") -> Iterator[torch.Tensor]:
     """Batches of one float tensor, for ever."""
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float().to(device) / 255
     while True:
-        for index in torch.randperm(len(x)).split(BATCH)[:-1]:
+        for index in torch.randperm(len(x), device=device).split(BATCH)[:-1]:
             yield x[index]
 
 

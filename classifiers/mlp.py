@@ -70,6 +70,23 @@ class MLP(ClassifierMixin, BaseEstimator):
         self, X: ArrayLike, y: ArrayLike, X_validation: ArrayLike | None = None, y_validation: ArrayLike | None = None
     ) -> Self:
         """Train on (N, D) vectors and (N,) labels; labels of the validation part must occur in `y`."""
+        x_ND, y_N, validation, generator = self._begin(X, y, X_validation, y_validation)
+        net, best = self._net, self._net.parameters.clone()
+        for _ in range(self.epochs):
+            order_N = torch.randperm(len(x_ND), generator=generator)
+            entry = net.train_epoch(x_ND[order_N], y_N[order_N], self.batch_size)
+            if validation is not None:
+                accuracy, loss = net.evaluate(*validation)
+                entry |= {"validation_accuracy": accuracy, "validation_loss": loss}
+            if self._improves(entry):
+                best.copy_(net.parameters)
+        net.parameters.copy_(best)
+        return self
+
+    def _begin(
+        self, X: ArrayLike, y: ArrayLike, X_validation: ArrayLike | None, y_validation: ArrayLike | None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None, torch.Generator]:
+        """Check the parts, and make the network as it is before the first step; the generator orders the vectors."""
         vectors, labels = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(labels)
         self.classes_, index_N = np.unique(labels, return_inverse=True)
@@ -77,22 +94,24 @@ class MLP(ClassifierMixin, BaseEstimator):
         validation = self._validation(X_validation, y_validation)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
-        self._net = net = _Net((x_ND.shape[1], *self.hidden, len(self.classes_)), self.learning_rate, generator)
+        self._net = _Net((x_ND.shape[1], *self.hidden, len(self.classes_)), self.learning_rate, generator)
         self.history_: list[dict[str, float]] = []
-        best, kept = (-1.0, -math.inf), net.parameters.clone()
-        for epoch in range(1, self.epochs + 1):
-            order_N = torch.randperm(len(x_ND), generator=generator)
-            entry = net.train_epoch(x_ND[order_N], y_N[order_N], self.batch_size)
-            if validation is not None:
-                accuracy, loss = net.evaluate(*validation)
-                entry |= {"validation_accuracy": accuracy, "validation_loss": loss}
-            self.history_.append(entry)
-            rank = (entry.get("validation_accuracy", epoch), -entry.get("validation_loss", 0.0))
-            if rank > best:
-                best, self.best_epoch_ = rank, epoch
-                kept.copy_(net.parameters)
-        net.parameters.copy_(kept)
-        return self
+        self.best_epoch_ = 0
+        return x_ND, y_N, validation, generator
+
+    def _improves(self, entry: dict[str, float]) -> bool:
+        """Keep an epoch's numbers; whether it is the best so far."""
+        self.history_.append(entry)
+        now, best = (self._rank(epoch) for epoch in (len(self.history_), self.best_epoch_))
+        if now > best:
+            self.best_epoch_ = len(self.history_)
+        return now > best
+
+    def _rank(self, epoch: int) -> tuple[float, float]:
+        if not epoch:
+            return -1.0, -math.inf
+        entry = self.history_[epoch - 1]
+        return entry.get("validation_accuracy", epoch), -entry.get("validation_loss", 0.0)
 
     def _validation(self, X: ArrayLike | None, y: ArrayLike | None) -> tuple[Tensor, Tensor] | None:
         if X is None or y is None:

@@ -66,7 +66,7 @@ def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]
 
 def _own_code() -> dict[str, Any]:
     """The driver's own code goes along: machines need what it imports, and never run another version of the project."""
-    places = (importlib.util.find_spec(room) for room in ("aae", "attacks", "classifiers", "study"))
+    places = (importlib.util.find_spec(room) for room in ("aae", "attacks", "classifiers", "engine", "study"))
     modules = [place.submodule_search_locations[0] for place in places if place and place.submodule_search_locations]
     return {"py_modules": modules, "excludes": ["__pycache__"]}
 

@@ -109,12 +109,14 @@ class EncodersConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ResourcesConfig:
-    """The share of the machine one piece of work gets. Results do not depend on it, except through `cpu` threads."""
+    """The share of the machine one piece of work gets. Results depend on it by rounding alone (`cpu` threads), and on
+    whether there is a GPU, which draws other random numbers."""
 
     cpu: int = 1
     """CPU cores, and threads, of a trial."""
     gpu: float = 0.0
-    """Share of a GPU for a trial: 0.25 puts four trials on one, and caps the memory each may take."""
+    """Share of a GPU for a trial: 0.25 puts four trials on one, and caps the memory each may take. Above 0, neural
+    networks are fitted there too, hundreds in one program, each of which gets the share."""
     retries: int = 2
     """How often a trial or task is begun again after its process or machine was lost."""
 

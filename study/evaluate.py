@@ -6,7 +6,7 @@ Plain Python on arrays: what runs inside a Ray task, and runs as well without Ra
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import nn
 import classifiers
 from aae.masking import mask, unmask
 from classifiers import ClassifiersConfig
+from classifiers.together import fit_together
 from study.datasets import Labels, Split
 from study.pictures import Images
 from study.records import Record
@@ -96,13 +97,54 @@ def classify(
         one record, and one more for each further number of estimators; the first one's time has the fit in it.
     """
     begin = time.perf_counter()
+    train, validation, test = _parts(job, vectors, labels, split)
+    fitted = classifiers.fit(classifiers.build(job.classifier, job.settings(config), job.seed), train, validation)
+    return _scored(job, fitted, len(train[1]), test, config, begin)
+
+
+def classify_together(
+    jobs: Sequence[ClassificationJob],
+    vectors: Sequence[NDArray[np.float32]],
+    labels: Labels,
+    split: Split,
+    config: ClassifiersConfig,
+    device: str,
+) -> list[list[Record]]:
+    """As `classify`, for neural networks of one data set and protocol, all in one program on a device.
+
+    Args:
+        vectors: those of each job.
+
+    Returns:
+        the records of each job; the time is its share of the whole.
+    """
+    begin = time.perf_counter()
+    parts = [_parts(job, own, labels, split) for job, own in zip(jobs, vectors, strict=True)]
+    networks = [classifiers.build(job.classifier, config, job.seed) for job in jobs]
+    fit_together(networks, [(train, validation) for train, validation, _ in parts], device)
+    share = (time.perf_counter() - begin) / len(jobs)
+    return [
+        _scored(job, network, len(train[1]), test, config, time.perf_counter() - share)
+        for job, network, (train, _, test) in zip(jobs, networks, parts, strict=True)
+    ]
+
+
+def _parts(
+    job: ClassificationJob, vectors: NDArray[np.float32], labels: Labels, split: Split
+) -> tuple[Part, Part, Part]:
+    """What a job learns from, what it chooses by, and, every view apart, what it is tested on."""
     views = vectors if job.representation == MIRRORED else vectors[None]
     parts = [_drawn(views, labels, part, job.classes) for part in (split.train, split.validation, split.test)]
     if job.protocol == "shared":
         parts = _standardised(parts)
-    train, validation = map(_examples, parts[:2])
-    test_VND, truth_N = parts[2]
-    fitted = classifiers.fit(classifiers.build(job.classifier, job.settings(config), job.seed), train, validation)
+    return _examples(parts[0]), _examples(parts[1]), parts[2]
+
+
+def _scored(
+    job: ClassificationJob, fitted: Any, train_size: int, test: Part, config: ClassifiersConfig, begin: float
+) -> list[Record]:
+    """The records of a classifier that has been fitted since `begin`."""
+    test_VND, truth_N = test
     usual, records = getattr(getattr(config, job.classifier, None), "estimators", 0), []
     for (name, key), count in zip(job.keys.items(), (usual, *job.estimators), strict=True):
         classifier = classifiers.first(fitted, count) if job.estimators else fitted
@@ -135,7 +177,7 @@ def classify(
                     "accuracy": scores.accuracy,
                     "precision": scores.precision,
                     "recall": scores.recall,
-                    "train_size": len(train[1]),
+                    "train_size": train_size,
                     "test_size": len(truth_N),
                 },
                 detail=detail,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,21 @@ from aae.config import AutoencoderConfig
 from aae.masking import mask
 from attacks import AttacksConfig
 from classifiers import ClassifiersConfig
+from engine import claim
 from study.attack import AttackJob, Scene, attack, fit_recogniser
 from study.config import Control, InputError
 from study.controls import fit_control
 from study.datasets import AttackParts, ImageSet, Labels, Split, split
 from study.defences import defend
-from study.evaluate import MIRRORED, ClassificationJob, Pictures, ReconstructionJob, classify, reconstruct
+from study.evaluate import (
+    MIRRORED,
+    ClassificationJob,
+    Pictures,
+    ReconstructionJob,
+    classify,
+    classify_together,
+    reconstruct,
+)
 from study.pictures import Images
 from study.records import Record
 from study.seeds import derive
@@ -65,6 +74,19 @@ def _classify(
 ) -> tuple[ClassificationJob, list[Record]]:
     _limit_threads()
     return job, classify(job, vectors, labels, parts, config)
+
+
+@ray.remote(num_cpus=1)
+def _classify_together(
+    jobs: list[ClassificationJob],
+    labels: Labels,
+    parts: Split,
+    config: ClassifiersConfig,
+    gpu: float,
+    *vectors: NDArray[np.float32],
+) -> list[tuple[ClassificationJob, list[Record]]]:
+    _limit_threads()
+    return list(zip(jobs, classify_together(jobs, vectors, labels, parts, config, claim(gpu)), strict=True))
 
 
 @ray.remote(num_cpus=1)
@@ -149,18 +171,40 @@ class FanOut:
         self._attacked[data.name] = stored, recogniser
 
     def classifications(
-        self, jobs: list[ClassificationJob], sizes: Mapping[str, int]
+        self,
+        jobs: list[ClassificationJob],
+        sizes: Mapping[str, int],
+        programs: Sequence[list[ClassificationJob]] = (),
+        gpu: float = 0.0,
     ) -> Iterator[tuple[ClassificationJob, list[Record]]]:
-        """Run the jobs, longest first by `cost`; yield each with its records as soon as they are there."""
+        """Run the jobs, longest first by `cost`; yield each with its records as soon as they are there.
+
+        Args:
+            programs: jobs that run together where there is a GPU, whole even if some of them are not wanted.
+            gpu: share of a GPU that one program gets.
+        """
+        wanted = set(jobs)
+        together = [program for program in programs if gpu and not wanted.isdisjoint(program)]
+        grouped = set().union(*together)
+
+        def call(*jobs: ClassificationJob) -> tuple[Any, ...]:
+            (images, labels), job = self._arrays[jobs[0].dataset], jobs[0]
+            parts = self._splits[job.dataset, job.protocol, job.classifier == "mlp"]
+            return labels, parts, self._config, [self._vectors(job, images) for job in jobs]
+
+        def started() -> Iterator[Any]:
+            for program in together:
+                labels, parts, config, vectors = call(*program)
+                yield _classify_together.options(num_gpus=gpu).remote(program, labels, parts, config, gpu, *vectors)
 
         def calls() -> Iterator[Any]:
-            for job in sorted(jobs, key=lambda job: cost(job, sizes), reverse=True):
-                images, labels = self._arrays[job.dataset]
-                parts = self._splits[job.dataset, job.protocol, job.classifier == "mlp"]
-                vectors = self._vectors(job, images)
-                yield lambda j=job, v=vectors, y=labels, p=parts: _classify.remote(j, v, y, p, self._config)
+            alone = (job for job in jobs if job not in grouped)
+            for job in sorted(alone, key=lambda job: cost(job, sizes), reverse=True):
+                labels, parts, config, (vectors,) = call(job)
+                yield lambda j=job, v=vectors, y=labels, p=parts, c=config: _classify.remote(j, v, y, p, c)
 
-        yield from _as_done(calls())
+        for done in _as_done(calls(), list(started())):
+            yield from (pair for pair in (done if isinstance(done, list) else [done]) if pair[0] in wanted)
 
     def _vectors(self, job: ClassificationJob | AttackJob, images: Any) -> Any:
         if job.representation == "raw":
@@ -218,17 +262,21 @@ class FanOut:
             yield job, records, pictures
 
 
-def _as_done(calls: Iterable[Callable[[], Any]]) -> Iterator[Any]:
-    """Start calls in their order, a bounded number ahead; yield results as they come."""
-    pending: list[Any] = []
+def _as_done(calls: Iterable[Callable[[], Any]], started: Sequence[Any] = ()) -> Iterator[Any]:
+    """Start calls in their order, a bounded number ahead, beside what is `started`; yield results as they come."""
+    beside, pending = set(started), list(started)
     for call in calls:
         pending.append(call())
-        while len(pending) >= AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1))):  # a cluster may grow
+        while sum(one not in beside for one in pending) >= AHEAD * _cores():
             done, pending = ray.wait(pending)
             yield from _results(done)
     while pending:
         done, pending = ray.wait(pending)
         yield from _results(done)
+
+
+def _cores() -> int:
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))  # a cluster may grow
 
 
 def _results(done: list[Any]) -> list[Any]:

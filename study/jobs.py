@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 
 import attacks
 from aae.config import RECIPES, AutoencoderConfig
+from classifiers import ClassifiersConfig
+from classifiers.together import memory
 from study import datasets
 from study.attack import YARDSTICKS, AttackJob
 from study.config import Control, StudyConfig, TaskConfig
@@ -113,6 +115,38 @@ def classification_jobs(config: StudyConfig, specs: list[TrialSpec], data: Data)
         if representation != MIRRORED or task.mirrored
         for count, draw, classes in _draws(config, task, data)
     ]
+
+
+#: Neural networks, and bytes, of one program at most.
+PROGRAM = 300, 2**31
+
+
+def programs(
+    jobs: list[ClassificationJob], sizes: Mapping[str, int], pixels: int, config: ClassifiersConfig
+) -> list[list[ClassificationJob]]:
+    """The neural networks that a GPU fits in one program each, those with most vectors first.
+
+    Who shares a program changes rounding: it follows from all the jobs of a study, whatever has been measured already.
+
+    Args:
+        sizes: images of a class in each data set.
+        pixels: numbers in one image.
+    """
+    alike: dict[tuple[object, ...], list[ClassificationJob]] = defaultdict(list)
+    for job in jobs:
+        if job.classifier == "mlp":
+            special = job.representation if job.representation in ("raw", MIRRORED) else ""
+            alike[job.dataset, job.protocol, special, job.source.gaussian, job.source.categorical].append(job)
+    found = []
+    for group in alike.values():
+        group.sort(key=lambda job: (-len(job.classes), job.keys["mlp"]))
+        largest = group[0]
+        vectors = sizes[largest.dataset] * len(largest.classes) * (2 if largest.representation == MIRRORED else 1)
+        length = pixels if largest.representation == "raw" else largest.source.gaussian + largest.source.categorical
+        each = memory(vectors, length, config.mlp.hidden, len(largest.classes))
+        count = max(1, min(PROGRAM[0], PROGRAM[1] // each))
+        found += [group[begin : begin + count] for begin in range(0, len(group), count)]
+    return found
 
 
 def _learners(config: StudyConfig, specs: list[TrialSpec]) -> Iterator[tuple[Source, str, str, str, tuple[int, ...]]]:

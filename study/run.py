@@ -21,6 +21,7 @@ from study.jobs import (
     classification_jobs,
     control_sources,
     first_instances,
+    programs,
     reconstruction_jobs,
     reconstruction_sets,
     source_of,
@@ -265,7 +266,8 @@ def _classification(
             fan_out.add_control(source.trial, control, autoencoder, data.train, seed)
     for image_set in data.tasks.values():
         fan_out.add_images(image_set)
-    for job, measured in fan_out.classifications(missing, sizes):
+    together = programs(jobs, sizes, config.network.pixels, config.classifiers)
+    for job, measured in fan_out.classifications(missing, sizes, together, config.resources.gpu):
         for record in measured:
             if record.key not in records.keys:
                 records.append(record)

@@ -20,6 +20,7 @@ from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialSchedule
 from ray.tune.search import Searcher
 
 from aae.networks import Autoencoder
+from engine import claim
 from study.bucket import Bucket
 from study.config import InputError, ResourcesConfig, StudyConfig
 from study.objectives import OBJECTIVES, Bench, Trained, directions, measure
@@ -217,7 +218,7 @@ def _train(config: dict[str, Any], bench: Bench, bucket: Bucket | None) -> None:
 
     judged = {} if judged_by is None else {"judged": WORST}
     try:
-        device = _device(config["gpu"])
+        device = claim(config["gpu"])
         with trial_folder(Path(config["folder"]), spec.id, bucket) as (folder, carry):
             for metrics in run_trial(spec, bench.train, bench.held_out, folder, device=device, measure=measured):
                 carry()
@@ -230,15 +231,6 @@ def _train(config: dict[str, Any], bench: Bench, bucket: Bucket | None) -> None:
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         tune.report({"failed": reason} | (judged and {"judged": WORST}))
-
-
-def _device(share: float) -> str:
-    """Where to train; of a shared GPU no more memory than the share is taken."""
-    if not share or not torch.cuda.is_available():
-        return "cpu"
-    if share < 1:
-        torch.cuda.set_per_process_memory_fraction(share)
-    return "cuda"
 
 
 class _Listener(tune.Callback):

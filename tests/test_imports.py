@@ -15,5 +15,6 @@ def test_the_contracts_hold():
 
 
 def test_modules_are_named_for_what_they_are():
-    names = {path.name for room in ("aae", "attacks", "classifiers", "study") for path in (ROOT / room).rglob("*.py")}
+    rooms = "aae", "attacks", "classifiers", "engine", "study"
+    names = {path.name for room in rooms for path in (ROOT / room).rglob("*.py")}
     assert not names & {"utils.py", "helpers.py", "common.py", "misc.py"}

@@ -84,7 +84,7 @@ def test_nodes_die_and_nothing_is_lost(nodes, s3, finished, tiny_toml, tmp_path)
 
 def test_the_drivers_code_goes_along(nodes, tmp_path):
     """A driver elsewhere, with another version than the machines have installed, in a folder they cannot read."""
-    rooms = "aae", "attacks", "classifiers", "study"
+    rooms = "aae", "attacks", "classifiers", "engine", "study"
     for room in rooms:
         shutil.copytree(Path(__file__).parents[2] / room, tmp_path / room)
     (tmp_path / "study" / "__init__.py").write_text('"""Another version."""')

@@ -2,10 +2,18 @@
 
 import os
 
+import numpy as np
 import pytest
+import torch
 
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig
+from aae.networks import Autoencoder
+from classifiers import ClassifiersConfig
+from classifiers.config import BoostingConfig, ForestConfig, MlpConfig
 from study.config import ResourcesConfig
+from study.datasets import ImageSet
+from study.evaluate import ClassificationJob, Source
+from study.jobs import programs
 from study.objectives import Bench
 from study.trial import TrialSpec
 
@@ -74,13 +82,50 @@ def test_a_task_that_is_lost_for_good_is_told(one_logical_gpu):
         list(_as_done([wrong.remote]))
 
 
-def test_memory_is_capped_in_proportion(monkeypatch):
-    import torch
+def test_neural_networks_share_a_gpu_and_say_what_they_say_alone(one_logical_gpu, images):
+    from study.fanout import FanOut
 
-    from study.search import _device
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 4
+    pixels = np.clip(images[labels] + rng.normal(0, 40, (400, 32, 32, 3)), 0, 255).astype(np.uint8)
+    data = ImageSet("toy", pixels[:300], labels[:300], pixels[300:], labels[300:], tuple("abcd"))
+    latent, network = LatentConfig(gaussian=6, categorical=3), NetworkConfig(widths=(4, 4, 4))
+    settings = ClassifiersConfig(
+        mlp=MlpConfig(hidden=(8, 8), epochs=3),
+        random_forest=ForestConfig(estimators=3),
+        adaboost=BoostingConfig(estimators=3),
+    )
+    encoder = Source(trial="a", gaussian=6, categorical=3, batch_size=16, instance=0)
+    raw = Source(trial="raw", gaussian=0, categorical=0, batch_size=0, instance=0)
+    jobs = [
+        ClassificationJob(
+            source=raw if representation == "raw" else encoder,
+            dataset="toy",
+            classes=classes,
+            class_names=tuple("abcd"[c] for c in classes),
+            draw=draw,
+            protocol="shared",
+            classifier=classifier,
+            representation=representation,
+            seed=draw,
+        )
+        for draw, classes in enumerate([(0, 1), (1, 3), (0, 2, 3)])
+        for representation in ("masked", "mirrored", "raw")
+        for classifier in ("mlp", "random_forest")
+    ]
+    torch.manual_seed(0)
+    masking = Autoencoder(latent, network).encoder
+    grouped = programs(jobs, {"toy": 100}, 3072, settings)
+    assert sorted(len(program) for program in grouped) == [3, 3, 3]
 
-    capped = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", capped.append)
-    assert [_device(share) for share in (0.25, 1.0, 0.0)] == ["cuda", "cuda", "cpu"]
-    assert capped == [0.25]
+    def measured(missing, gpu):
+        fan_out = FanOut(settings, seed=1)
+        fan_out.add_module("a/encoder", masking)
+        fan_out.add_images(data)
+        found = fan_out.classifications(missing, {"toy": 100}, grouped if gpu else (), gpu)
+        return {job: records[0].metrics for job, records in found}
+
+    alone, together = measured(jobs, 0.0), measured(jobs, 0.5)
+    assert alone.keys() == together.keys() == set(jobs)
+    assert all(together[job] == pytest.approx(alone[job], abs=0.021) for job in jobs)  # one test image of 50
+    assert measured(jobs[:2], 0.5) == {job: together[job] for job in jobs[:2]}
