@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aae.networks import Encoder
+from engine import repeatable
 
 #: Images that pass through a network at once. Fixed, because rounding may differ between batch sizes.
 CHUNK = 500
@@ -67,6 +68,7 @@ def _evaluate(network: nn.Module, chunk: NDArray, convert: Callable[[NDArray], T
     network.eval()
     try:
         inputs = convert(np.ascontiguousarray(chunk)).to(device)
-        return network(inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs)
+        with repeatable(device):
+            return network(inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs)
     finally:
         network.train(was_training)
