@@ -106,6 +106,7 @@ def networks() -> str:
         for index in torch.randperm(len(tx), device="cuda").split(4):
             yield tx[index], ty[index]
 
+    torch.set_num_threads(1)
     plain = classifier.PlainClassifier(in_memory)
     plain.net.cuda()
 

@@ -23,6 +23,9 @@ from engine import repeat
 
 Part = tuple[NDArray[np.float32], NDArray[np.int64]]
 
+#: Vectors, of all networks, that are evaluated at once.
+EVALUATED = 50_000
+
 #: Logit of a class that a network does not have: its probability and its gradients are exactly 0.
 ABSENT = -1e30
 
@@ -71,8 +74,7 @@ def fit_together(
             mlp._improves(entry | (found if len(v[1]) else {}))
             for mlp, entry, found, v in zip(networks, numbers, chosen, held.parts, strict=True)
         ]
-        index = torch.tensor(improved, device=device).nonzero()[:, 0]
-        best_KP[index] = nets.parameters[index]
+        torch.where(torch.tensor(improved, device=device)[:, None], nets.parameters, best_KP, out=best_KP)
     nets.parameters.copy_(best_KP)
     nets.give_back([mlp._net for mlp in networks])
 
@@ -208,9 +210,9 @@ class _Nets:
         """Accuracy and mean cross-entropy of each network on its part."""
         self.hits.zero_(), self.losses.zero_()
         longest = max(part.lengths)
-        if longest:
-            valid_KN = torch.arange(longest) < torch.tensor(part.lengths)[:, None]
-            self._count(self._forward(part.x)[-1], part.target, valid_KN.double().to(part.x.device))
+        valid_KN = (torch.arange(longest) < torch.tensor(part.lengths)[:, None]).double().to(part.x.device)
+        for now in torch.arange(longest).split(max(1, EVALUATED // len(part.lengths))):
+            self._count(self._forward(part.x[:, now])[-1], part.target[:, now], valid_KN[:, now])
         return self._means(part.lengths, "validation")
 
     def _means(self, lengths: list[int], name: str) -> list[dict[str, float]]:

@@ -8,7 +8,9 @@ Shapes: S steps.
 
 from __future__ import annotations
 
+import functools
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -40,34 +42,56 @@ def repeat(step: Callable[..., None], *rows: Tensor, generator: torch.Generator 
         for row in zip(*rows, strict=True):
             step(*row)
         return
-    done = torch.zeros(1, dtype=torch.long, device=device)
+    with torch.cuda.device(device):  # graphs are captured on the current one
+        _repeat_on_gpu(step, rows, count, generator)
+
+
+def _repeat_on_gpu(
+    step: Callable[..., None], rows: tuple[Tensor, ...], count: int, generator: torch.Generator | None
+) -> None:
+    done = torch.zeros(1, dtype=torch.long, device=rows[0].device)
 
     def once() -> None:
         step(*(tensor.index_select(0, done)[0] for tensor in rows))
         done.add_(1)
 
     alone = count if count < FEWEST else WARM
-    side = torch.cuda.Stream(device)  # what has run on another stream than the first may be captured
-    side.wait_stream(torch.cuda.current_stream(device))
+    usual, side = torch.cuda.current_stream(), _side(torch.cuda.current_device())
+    side.wait_stream(usual)
     with torch.cuda.stream(side):
         for _ in range(alone):
             once()
-    torch.cuda.current_stream(device).wait_stream(side)
+    usual.wait_stream(side)
     if alone < count:
-        again = _captured(once, generator)
+        again = _captured(once, side, generator)
         for _ in range(count - alone):
             again()
 
 
-def _captured(once: Callable[[], None], generator: torch.Generator | None) -> Callable[[], None]:
+@functools.cache
+def _side(device: int) -> torch.cuda.Stream:
+    """What has run on a stream of its own may be captured there; one for all, for each keeps a workspace for good."""
+    return torch.cuda.Stream(device)
+
+
+def _captured(
+    once: Callable[[], None], side: torch.cuda.Stream, generator: torch.Generator | None
+) -> Callable[[], None]:
     """What does as `once` does, in one launch; nothing is executed here."""
-    graph = torch.cuda.CUDAGraph()
+    graph, usual = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    before = None
     if generator is not None:
-        graph.register_generator_state(generator)
+        before = generator.clone_state()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch 2.14 finds the generators of a capture itself, and says so
+            graph.register_generator_state(generator)
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=side):
             once()
     except RuntimeError as error:
+        torch.cuda.set_stream(usual)
+        if generator is not None and before is not None:
+            generator.graphsafe_set_state(before)
         log.warning("steps run one by one, for one could not be captured: %s", " ".join(str(error).split())[:200])
         return once
     return graph.replay
@@ -75,11 +99,20 @@ def _captured(once: Callable[[], None], generator: torch.Generator | None) -> Ca
 
 def claim(share: float) -> str:
     """The device to compute on with this share of a GPU; of a shared one no more memory is taken than the share."""
-    if not share or not torch.cuda.is_available():
+    if not share:
+        return "cpu"
+    if not torch.cuda.is_available():
+        log.warning("a share of a GPU is given and torch %s sees none: this runs on the CPU", torch.__version__)
         return "cpu"
     if share < 1:
         torch.cuda.set_per_process_memory_fraction(share)
     return "cuda"
+
+
+def device_name(device: str | torch.device) -> str:
+    """What a device is called in results."""
+    device = torch.device(device)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 @contextmanager
@@ -88,5 +121,10 @@ def repeatable(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
         yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before

@@ -5,6 +5,7 @@ Plain Python on arrays: what runs inside a Ray task, and runs as well without Ra
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +19,7 @@ import classifiers
 from aae.masking import mask, unmask
 from classifiers import ClassifiersConfig
 from classifiers.together import fit_together
+from engine import device_name
 from study.datasets import Labels, Split
 from study.pictures import Images
 from study.records import Record
@@ -123,10 +125,13 @@ def classify_together(
     networks = [classifiers.build(job.classifier, config, job.seed) for job in jobs]
     fit_together(networks, [(train, validation) for train, validation, _ in parts], device)
     share = (time.perf_counter() - begin) / len(jobs)
-    return [
+    found = [
         _scored(job, network, len(train[1]), test, config, time.perf_counter() - share)
         for job, network, (train, _, test) in zip(jobs, networks, parts, strict=True)
     ]
+    for record in itertools.chain(*found):
+        record.detail["device"] = device_name(device)
+    return found
 
 
 def _parts(

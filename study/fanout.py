@@ -76,7 +76,7 @@ def _classify(
     return job, classify(job, vectors, labels, parts, config)
 
 
-@ray.remote(num_cpus=1)
+@ray.remote(num_cpus=1, max_calls=1)  # a process that has used a GPU keeps a part of it
 def _classify_together(
     jobs: list[ClassificationJob],
     labels: Labels,
@@ -181,10 +181,11 @@ class FanOut:
 
         Args:
             programs: jobs that run together where there is a GPU, whole even if some of them are not wanted.
-            gpu: share of a GPU that one program gets.
+            gpu: share of a GPU that one program gets; where no machine has it to give, all run alone.
         """
         wanted = set(jobs)
-        together = [program for program in programs if gpu and not wanted.isdisjoint(program)]
+        there = gpu and ray.cluster_resources().get("GPU", 0) >= gpu
+        together = [program for program in programs if there and not wanted.isdisjoint(program)]
         grouped = set().union(*together)
 
         def call(*jobs: ClassificationJob) -> tuple[Any, ...]:

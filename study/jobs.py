@@ -124,22 +124,22 @@ PROGRAM = 300, 2**31
 def programs(
     jobs: list[ClassificationJob], sizes: Mapping[str, int], pixels: int, config: ClassifiersConfig
 ) -> list[list[ClassificationJob]]:
-    """The neural networks that a GPU fits in one program each, those with most vectors first.
+    """The neural networks that a GPU fits in one program each: all draws of one encoder, data set and protocol.
 
-    Who shares a program changes rounding: it follows from all the jobs of a study, whatever has been measured already.
+    Who shares a program changes rounding: names decide, whatever has been measured already, and another encoder
+    disturbs nobody.
 
     Args:
         sizes: images of a class in each data set.
         pixels: numbers in one image.
     """
-    alike: dict[tuple[object, ...], list[ClassificationJob]] = defaultdict(list)
+    alike: dict[tuple[str, ...], list[ClassificationJob]] = defaultdict(list)
     for job in jobs:
         if job.classifier == "mlp":
-            special = job.representation if job.representation in ("raw", MIRRORED) else ""
-            alike[job.dataset, job.protocol, special, job.source.gaussian, job.source.categorical].append(job)
+            alike[job.source.trial, job.representation, job.dataset, job.protocol].append(job)
     found = []
     for group in alike.values():
-        group.sort(key=lambda job: (-len(job.classes), job.keys["mlp"]))
+        group.sort(key=lambda job: (-len(job.classes), job.draw))
         largest = group[0]
         vectors = sizes[largest.dataset] * len(largest.classes) * (2 if largest.representation == MIRRORED else 1)
         length = pixels if largest.representation == "raw" else largest.source.gaussian + largest.source.categorical

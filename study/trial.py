@@ -19,6 +19,7 @@ from aae.masking import mask
 from aae.networks import Autoencoder
 from aae.priors import judge
 from aae.training import Images, TrainingState, train_epochs
+from engine import device_name
 from study.config import InputError, StudyConfig
 from study.config_text import from_table, to_plain
 from study.records import write_whole
@@ -111,13 +112,15 @@ def run_trial(
         if state.epoch < spec.config.training.epochs:
             yield metrics
     pair = save_pair(folder, state.nets, spec.config.network)
-    write_whole(result, json.dumps({"trial": spec.plain(), "pair": pair, "history": history}))
+    write_whole(
+        result, json.dumps({"trial": spec.plain(), "pair": pair, "device": device_name(device), "history": history})
+    )
     checkpoint.unlink()
     yield history[-1]
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """What a finished trial wrote: `trial`, `pair`, `history`; `InputError` where that is lost."""
+    """What a finished trial wrote: `trial`, `pair`, `device`, `history`; `InputError` where that is lost."""
     try:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text())
     except (OSError, ValueError) as error:

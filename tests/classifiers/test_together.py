@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from classifiers import MLP
-from classifiers.together import fit_together, memory
+from classifiers.together import _Nets, _Padded, fit_together, memory
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
@@ -61,4 +61,10 @@ def test_networks_that_differ_are_told():
 
 
 def test_memory_counts_what_the_tensors_take():
-    assert memory(count=100, length=12, hidden=(10, 7), classes=3) == 4 * (100 * 15 + 5 * (130 + 77 + 24))
+    rng = np.random.default_rng(3)
+    (network,) = networks(1, hidden=(40, 20))
+    begun = network._begin(*problem(rng, 100, 3), None, None)
+    nets, vectors = _Nets([network._net], torch.device("cpu")), _Padded([begun[:2]], 3, torch.device("cpu"))
+    taken = [vectors.x, vectors.target, nets.parameters, nets.gradient, *nets.moments, nets.parameters.clone()]
+    counted = memory(count=100, length=12, hidden=(40, 20), classes=3)
+    assert counted == pytest.approx(sum(4 * tensor.numel() for tensor in taken), rel=0.01)

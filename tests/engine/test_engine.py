@@ -7,7 +7,7 @@ import torch
 
 from aae.config import RECIPES, AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig
 from aae.training import TrainingState, train_epochs
-from engine import FEWEST, WARM, claim, repeat
+from engine import FEWEST, WARM, claim, repeat, repeatable
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=gpu)]
@@ -51,15 +51,30 @@ def test_random_numbers_are_those_of_single_calls(device):
 
 @gpu
 def test_a_step_that_waits_for_the_gpu_runs_every_time(caplog):
-    total = torch.zeros(1, device="cuda")
+    total, drawn, stream = torch.zeros(1, device="cuda"), torch.zeros(1, device="cuda"), torch.cuda.current_stream()
+    generator, same = (torch.Generator("cuda").manual_seed(3) for _ in range(2))
 
     def step(row):
+        drawn.add_(torch.randn(1, device="cuda", generator=generator))
         total.add_(row.item())
 
     with caplog.at_level(logging.WARNING):
-        repeat(step, torch.ones(80, device="cuda"))
+        repeat(step, torch.ones(80, device="cuda"), generator=generator)
     assert total.item() == 80
+    assert drawn.item() == sum(torch.randn(1, device="cuda", generator=same) for _ in range(80)).item()
+    assert torch.cuda.current_stream() == stream
     assert "could not be captured" in caplog.text
+
+
+@gpu
+def test_convolutions_repeat_and_keep_their_precision(monkeypatch):
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "allow_tf32", False)
+    before = cudnn.deterministic
+    with repeatable(torch.device("cuda")):
+        assert cudnn.deterministic
+        assert not cudnn.allow_tf32
+    assert cudnn.deterministic == before
 
 
 @gpu
@@ -105,7 +120,11 @@ class TestTraining:
         assert on_gpu["held_out_mse"] == pytest.approx(on_cpu["held_out_mse"], rel=0.15)
 
 
-def test_memory_is_capped_in_proportion(monkeypatch):
+def test_memory_is_capped_in_proportion(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with caplog.at_level(logging.WARNING):
+        assert claim(0.25) == "cpu"
+    assert "sees none" in caplog.text
     capped = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", capped.append)
