@@ -17,13 +17,13 @@ from study.opening import read_folder_config
 from study.records import Record, read_records
 
 
-def part_of(record: Record, encoder: str) -> tuple[str, str] | None:
-    """Whose time it was, and the part of the protocol."""
+def part_of(record: Record, encoder: str, others: set[str]) -> tuple[str, str] | None:
+    """Whose time it was, and the part of the protocol; None for what another encoder took."""
     what = record.what
-    if record.kind == "classification":
-        whose = "controls" if what["representation"] != "masked" else "encoder" if record.trial == encoder else ""
-        part = f"{what['dataset']}, protocol {what['protocol']}, {what['classifier'].partition('@')[0]}"
-        return (whose, part) if whose else None
+    if record.kind == "classification" and record.trial not in others:
+        special = "" if record.trial != encoder or what["representation"] == "masked" else f"{what['representation']}, "
+        part = f"{what['dataset']}, protocol {what['protocol']}, {special}{what['classifier'].partition('@')[0]}"
+        return "encoder" if record.trial == encoder else "controls", part
     if record.trial != encoder:
         return None
     if record.kind == "attack":
@@ -35,7 +35,8 @@ def table(folder: Path) -> str:
     """Pieces, core seconds and the longest piece of each part, longest part first."""
     records = read_records(folder)
     encoder = next(r.trial for r in records if r.kind == "trial" and r.what["status"] == "complete")
-    placed = [(part_of(record, encoder), record.seconds) for record in records]
+    others = {r.trial for r in records if r.kind == "trial"} - {encoder}
+    placed = [(part_of(record, encoder, others), record.seconds) for record in records]
     rows = pd.DataFrame([(*part, seconds) for part, seconds in placed if part], columns=["whose", "part", "seconds"])
     parts = rows.groupby(["whose", "part"])["seconds"].agg(["size", "sum", "max"]).sort_values("sum", ascending=False)
     lines = ["| whose | part | pieces | core seconds | longest piece, s |", "|---|---|---|---|---|"]

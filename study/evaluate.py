@@ -158,12 +158,12 @@ def _scored(
         # One view: what the classifier says itself, for one-hot targets may name no class at all.
         predicted_N = classifier.predict(test_VND[0]) if len(test_VND) == 1 else certainty_NC.argmax(axis=1)
         scores = classifiers.score(truth_N, predicted_N, len(job.classes))
-        detail: dict[str, Any] = {
-            "confusion": scores.confusion,
-            "scores": classifiers.count_scores(truth_N, certainty_NC),
-        }
+        detail: dict[str, Any] = {"confusion": scores.confusion}
+        if not job.draw:  # curves show the first draw alone
+            detail["scores"] = classifiers.count_scores(truth_N, certainty_NC)
         if hasattr(classifier, "history_"):
-            detail |= {"history": classifier.history_, "best_epoch": classifier.best_epoch_}
+            history = [{key: round(value, 6) for key, value in entry.items()} for entry in classifier.history_]
+            detail |= {"history": history, "best_epoch": classifier.best_epoch_}
         records.append(
             Record(
                 kind="classification",
