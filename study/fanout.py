@@ -86,7 +86,9 @@ def _classify_together(
     *vectors: NDArray[np.float32],
 ) -> list[tuple[ClassificationJob, list[Record]]]:
     _limit_threads()
-    return list(zip(jobs, classify_together(jobs, vectors, labels, parts, config, claim(gpu)), strict=True))
+    if (device := claim(gpu)) == "cpu":  # a GPU that Ray counts and torch does not see
+        return [(job, classify(job, own, labels, parts, config)) for job, own in zip(jobs, vectors, strict=True)]
+    return list(zip(jobs, classify_together(jobs, vectors, labels, parts, config, device), strict=True))
 
 
 @ray.remote(num_cpus=1)

@@ -15,7 +15,9 @@ from classifiers import ClassifiersConfig
 from classifiers.config import BoostingConfig, ForestConfig, MlpConfig
 from study.controls import fit_control
 from study.datasets import ImageSet, split
-from study.evaluate import ClassificationJob, ReconstructionJob, Source, classify, reconstruct
+from study.evaluate import ClassificationJob, ReconstructionJob, Source, classify, classify_together, reconstruct
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 SOURCE = Source(trial="a", gaussian=6, categorical=3, batch_size=16, instance=0)
 QUICK = ClassifiersConfig(
@@ -77,6 +79,21 @@ class TestClassify:
             (wanted,) = classify(job(protocol="paper", classifier=classifier), noisy, data.labels, parts, alone)
             assert (record.metrics, record.detail) == (wanted.metrics, wanted.detail)
         assert len({str(r.detail["scores"]) for r in records}) == 3
+
+    @pytest.mark.parametrize("device", DEVICES)
+    def test_networks_in_one_program_say_what_they_say_alone(self, toy, device):
+        data, vectors = toy
+        parts = split(data, "shared", "mlp", 1)
+        jobs = [job(draw=draw, classes=classes, seed=draw) for draw, classes in enumerate([(0, 1), (1, 3), (0, 2, 3)])]
+        jobs.append(job(representation="mirrored"))
+        own = [*[vectors] * 3, np.stack((vectors, vectors[:, ::-1]))]
+        found = classify_together(jobs, own, data.labels, parts, QUICK, device)
+        for (record,), work, mine in zip(found, jobs, own, strict=True):
+            (alone,) = classify(work, mine, data.labels, parts, QUICK)
+            assert record.key == alone.key
+            assert record.metrics == pytest.approx(alone.metrics, abs=0.021)  # one test image of 50
+            assert record.detail.pop("device")
+            assert record.detail.keys() == alone.detail.keys()
 
     def test_scaling_is_learned_on_the_training_part_and_makes_units_irrelevant(self, toy):
         data, vectors = toy
