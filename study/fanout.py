@@ -18,7 +18,7 @@ from aae.masking import mask
 from attacks import AttacksConfig
 from classifiers import ClassifiersConfig
 from engine import claim
-from study.attack import AttackJob, Scene, attack, fit_recogniser
+from study.attack import YARDSTICKS, AttackJob, Scene, attack, fit_recogniser
 from study.config import Control, InputError
 from study.controls import fit_control
 from study.datasets import AttackParts, ImageSet, Labels, Split, split
@@ -226,11 +226,14 @@ class FanOut:
     def attacks(
         self, jobs: list[AttackJob], config: AttacksConfig, shown: int
     ) -> Iterator[tuple[AttackJob, Record, Images]]:
-        """Run the jobs, longest first; yield each with its record and the first `shown` pictures it restored."""
+        """Run the jobs; yield each with its record and the first `shown` pictures it restored.
+
+        Yardsticks come first, for without them no attack of a study that is interrupted is shown; then the longest.
+        """
         settings = ray.put(config)
 
-        def cost(job: AttackJob) -> tuple[int, int]:
-            return (len(SLOW) - SLOW.index(job.attack) if job.attack in SLOW else 0, job.k)
+        def cost(job: AttackJob) -> tuple[bool, int, int]:
+            return job.attack in YARDSTICKS, len(SLOW) - SLOW.index(job.attack) if job.attack in SLOW else 0, job.k
 
         def calls() -> Iterator[Any]:
             for job in sorted(jobs, key=cost, reverse=True):
