@@ -105,7 +105,9 @@ def use_and_secrecy(summary: Summary) -> pd.DataFrame:
             continue
         classes = max(r["classes"] for r in alike)
         best = max((r for r in alike if r["classes"] == classes), key=lambda r: r["accuracy"]["mean"])
-        k = max(set.intersection(*(set(r["best"]) for r in same)), key=int)
+        k = max(set.intersection(*(set(r["best"]) for r in same)), key=int, default="")
+        if not k:  # of a study that has not ended
+            continue
         errors = [r for r in summary["attacks"] if place_is(r, place) and r["k"] == int(k)]
         rows.append(
             {
@@ -130,6 +132,8 @@ def _count(row: dict[str, Any], name: str) -> str:
     beyond = f"more than {row['largest']:,}"
     low, high = row[f"{name}_range"]
     text = f"{row[name]:,}" if row[name] else beyond
+    if row[name] == min(map(int, row["best"])):
+        text = f"at most {text}"
     return text if low == high else f"{text} ({low:,} to {f'{high:,}' if high else beyond})"
 
 
@@ -275,14 +279,14 @@ def section(folder: Path, summary: Summary, records: list[Record]) -> Section:
         "`class recognised`: the share of restored images whose class a Random Forest trained on clear images names. "
         "An attack that fails here proves nothing: better attackers exist."
     )
-    front = use_and_secrecy(summary)
+    front, again = use_and_secrecy(summary), reidentification(summary)
     return Section(
         "Is it a mask?",
         [reading, *plain_words(summary), *defences(summary)],
         [
             ("Pairs to unmask, the best attack at each number of pairs", pairs_to_unmask(summary)),
             *([("Use against secrecy", front)] if len(front) else []),
-            ("Re-identification: which image belongs to which masked vector", reidentification(summary)),
+            *([("Re-identification: which image belongs to which masked vector", again)] if len(again) else []),
         ],
         [*curve(folder / "figures", summary), *pictures(folder, records)],
         [("Every attack", ladder(summary))],

@@ -10,7 +10,8 @@ from attacks import AttacksConfig
 from study.attack import YARDSTICKS
 from study.records import Record
 from study.secrecy import Secrecy, measure, pairs_to_reach
-from study.unmasking import summarise_attacks
+from study.unmasking import PLACE, summarise_attacks
+from study.views.attacks import pairs_to_unmask, use_and_secrecy
 
 CURVES = {  # attack -> number of pairs -> error in each of two draws
     "ridge": {10: (0.05, 0.06), 100: (0.019, 0.025), 1000: (0.012, 0.012)},
@@ -112,3 +113,17 @@ class TestObjectives:
     def test_too_few_images_are_told(self, images):
         with pytest.raises(ValueError, match="there are 5 images: ask for fewer pairs"):
             measure(nn.Flatten(), images[:5], images[5:], AttacksConfig(), 1)
+
+
+def test_a_study_that_has_not_ended_shows_what_it_has_and_says_that_less_may_do():
+    """One encoder was attacked with 1,000 pairs so far, a defence of it with 10."""
+    found = [record(name, YARDSTICK[name]) for name in YARDSTICKS]
+    found += [record("inversion", 0.01, 1000), record("ridge", 0.05, 10, representation="noise@1")]
+    summary = summarise_attacks(found)
+    masked, noisy = pairs_to_unmask(summary).to_dict("records")
+    assert (masked["pairs to MSE 0.02"], noisy["pairs to MSE 0.02"]) == ("at most 1,000", "more than 10")
+    learned = [
+        {**{key: row[key] for key in PLACE}, "protocol": "shared", "classes": 2, "accuracy": {"mean": 0.9}}
+        for row in summary["unmasking"]
+    ]
+    assert use_and_secrecy(summary | {"classification": learned}).empty
