@@ -219,26 +219,10 @@ def train_epochs(state: TrainingState, train: Images, held_out: Images) -> Itera
         raise ValueError(
             f"training.batch_size = {training.batch_size}: must be at most the {len(train)} training images"
         )
-    step = one_pass_step if training.recipe == "one_pass" else two_phase_step
     images_NHWC = torch.from_numpy(train).to(state.device)
-    steps = len(train) // training.batch_size
     while state.epoch < training.epochs:
         begin = time.perf_counter()
-        generator = _generator(state)
-        state.nets.train()
-        total = torch.zeros(len(LOSSES), device=state.device)
-        order_N = torch.randperm(len(train), generator=generator, device=state.device)
-        rates_S = [_learning_rate(state.config, state.epoch + number / steps) for number in range(steps)]
-        with repeatable(state.device):
-            repeat(
-                partial(_take, step, state, images_NHWC, partial(_samples, state.config, generator), total),
-                order_N[: steps * training.batch_size].view(steps, training.batch_size),
-                torch.tensor(rates_S, dtype=torch.float64, device=state.device),
-                generator=generator,
-            )
-        losses = dict(zip(LOSSES, (total / steps).tolist(), strict=True))
-        if not all(map(math.isfinite, losses.values())):
-            raise DivergedError(f"epoch {state.epoch + 1}: {losses}")
+        losses = _take_steps(state, images_NHWC)
         last = state.epoch + 1 == training.epochs
         if last:  # before anything is fitted to them
             round_to_half(state.nets.encoder)
@@ -258,6 +242,28 @@ def train_epochs(state: TrainingState, train: Images, held_out: Images) -> Itera
             "learning_rate": float(state.autoencoder_adam.param_groups[0]["lr"]),
             "seconds": time.perf_counter() - begin,
         }
+
+
+def _take_steps(state: TrainingState, images_NHWC: Tensor) -> dict[str, float]:
+    """Take the steps of an epoch; the means of their losses."""
+    training, device, generator = state.config.training, state.device, _generator(state)
+    step = one_pass_step if training.recipe == "one_pass" else two_phase_step
+    steps = len(images_NHWC) // training.batch_size
+    state.nets.train()
+    total = torch.zeros(len(LOSSES), device=device)
+    order_N = torch.randperm(len(images_NHWC), generator=generator, device=device)
+    rates_S = [_learning_rate(state.config, state.epoch + number / steps) for number in range(steps)]
+    with repeatable(device):
+        repeat(
+            partial(_take, step, state, images_NHWC, partial(_samples, state.config, generator), total),
+            order_N[: steps * training.batch_size].view(steps, training.batch_size),
+            torch.tensor(rates_S, dtype=torch.float64, device=device),
+            generator=generator,
+        )
+    losses = dict(zip(LOSSES, (total / steps).tolist(), strict=True))
+    if not all(map(math.isfinite, losses.values())):
+        raise DivergedError(f"epoch {state.epoch + 1}: {losses}")
+    return losses
 
 
 def _take(

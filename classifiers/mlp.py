@@ -211,21 +211,34 @@ class _Net:
         torch.mm(d_BH.T, x_BD, out=dW1)
         torch.sum(d_BH, dim=0, out=db1)
         self.steps += 1
-        torch._fused_adam_(
-            [self.parameters],
-            [self.gradient],
-            [self.moments[0]],
-            [self.moments[1]],
-            [],
-            [self.steps],
-            lr=self.learning_rate,
-            beta1=0.9,
-            beta2=0.999,
-            weight_decay=0.0,
-            eps=1e-8,
-            amsgrad=False,
-            maximize=False,
-        )
+        means, squares = self.moments
+        adam([self.parameters], [self.gradient], [means], [squares], [self.steps], self.learning_rate)
+
+
+def adam(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    steps: list[Tensor],
+    learning_rate: float,
+) -> None:
+    """Adam's step with its usual betas, in one fused call; `steps` counts this one already."""
+    torch._fused_adam_(
+        parameters,
+        gradients,
+        means,
+        squares,
+        [],
+        steps,
+        lr=learning_rate,
+        beta1=0.9,
+        beta2=0.999,
+        weight_decay=0.0,
+        eps=1e-8,
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 def _views(flat: Tensor, shapes: list[tuple[int, ...]]) -> list[Tensor]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from classifiers.mlp import MLP, _Net, layer_shapes
+from classifiers.mlp import MLP, _Net, adam, layer_shapes
 from engine import repeat
 
 Part = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -174,24 +174,10 @@ class _Nets:
         torch.bmm(d_kBH.mT, x_kBD, out=dW1)
         torch.sum(d_kBH, dim=1, out=db1)
         self.steps[:k] += 1
-        parameters, gradients, means, squares = (
-            list(flat_KP[:k].unbind()) for flat_KP in (self.parameters, self.gradient, *self.moments)
+        parameters, gradients, means, squares, steps = (
+            list(tensor[:k].unbind()) for tensor in (self.parameters, self.gradient, *self.moments, self.steps)
         )
-        torch._fused_adam_(
-            parameters,
-            gradients,
-            means,
-            squares,
-            [],
-            list(self.steps[:k].unbind()),
-            lr=self.learning_rate,
-            beta1=0.9,
-            beta2=0.999,
-            weight_decay=0.0,
-            eps=1e-8,
-            amsgrad=False,
-            maximize=False,
-        )
+        adam(parameters, gradients, means, squares, steps, self.learning_rate)
 
     def _forward(self, x_kBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         W1, b1, W2, b2, W3, b3 = (layer[: len(x_kBD)] for layer in self.layers)
