@@ -26,7 +26,7 @@ def one_logical_gpu(monkeypatch):
 
     for key, value in (ENVIRONMENT | {"RAY_AUTH_MODE": "disabled"}).items():
         monkeypatch.setenv(key, value)
-    ray.init(num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield ray
     ray.shutdown()
 
