@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.timing import write_page
+from study.aggregate import POINT
 from study.opening import read_folder_config
 from study.records import Record, read_records
 
@@ -34,7 +35,8 @@ def part_of(record: Record, encoder: str, others: set[str]) -> tuple[str, str] |
 def table(folder: Path) -> str:
     """Pieces, core seconds and the longest piece of each part, longest part first."""
     records = read_records(folder)
-    encoder = next(r.trial for r in records if r.kind == "trial" and r.what["status"] == "complete")
+    complete = [r for r in records if r.kind == "trial" and r.what["status"] == "complete"]
+    encoder = min(complete, key=lambda r: ([getattr(r, key) for key in POINT], r.instance)).trial
     others = {r.trial for r in records if r.kind == "trial"} - {encoder}
     placed = [(part_of(record, encoder, others), record.seconds) for record in records]
     rows = pd.DataFrame([(*part, seconds) for part, seconds in placed if part], columns=["whose", "part", "seconds"])
