@@ -44,6 +44,7 @@ def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]
         _check_answers(address)
     import ray
 
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that is lost is told in one line, not a trace
     try:
         ray.init(
             address=address or "local",  # None would join whatever Ray runs here

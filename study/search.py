@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Ended:
 
     spec: TrialSpec
     status: str
-    """`complete`, `stopped` by a scheduler, or `failed`."""
+    """`complete`, `stopped` by a scheduler, `failed`, or `lost`: its process died more often than it is begun again."""
     reason: str
     metrics: dict[str, float]
     """Of its last epoch."""
@@ -68,19 +68,31 @@ def run_trials(
     on_epoch: OnEpoch,
     on_end: OnEnd,
 ) -> None:
-    """Train autoencoders side by side; what each leaves behind lies in `folder/trials/<trial>/`."""
-    left = {spec.id: spec for spec in specs}
+    """Train autoencoders side by side; what each leaves behind lies in `folder/trials/<trial>/`.
+
+    Raises:
+        InputError: one was lost for good, which says nothing against its configuration: it gets no record.
+    """
+    left, lost = {spec.id: spec for spec in specs}, []
 
     def end(ended: Ended) -> None:
+        if ended.status == "lost":
+            lost.append(ended)
+            return
         on_end(ended)
         del left[ended.spec.id]
 
     for _ in range(1 + resources.retries):
-        if left:
+        if left and not lost:
             space = {"spec": tune.grid_search([spec.plain() for spec in left.values()])}
             constants = {"objectives": objectives, "judged_by": None}
             asked = tune.TuneConfig(reuse_actors=True)
             _fit(bench, folder, bucket, resources, space | constants, asked, _Listener(on_epoch, end))
+    for ended in lost:
+        raise InputError(
+            f"{folder}: trial {ended.spec.id} was lost ({ended.reason}): give it more memory, as a larger "
+            f"resources.cpu does (fewer at once), or resources.retries; the same command goes on"
+        )
     if left:
         raise InputError(f"{folder}: trials were lost with their machines ({', '.join(left)}): {AGAIN}")
 
@@ -134,6 +146,8 @@ def _go_on(
     stale: list[Path] = []
 
     def on_end(ended: Ended) -> None:
+        if ended.status == "lost":  # a search goes on without it, and does not propose it again
+            ended = replace(ended, status="failed")
         noted = proposals.tell(ended.spec.id, ended.status, ended.metrics)
         detail = {"params": asking.points.pop(ended.spec.id)} | ({"sampler": noted} if noted else {})
         record = make(ended, "search", detail)
@@ -158,7 +172,7 @@ def _go_on(
             reuse_actors=True,
         )
         _fit(bench, folder, bucket, config.resources, constants, asked, listener)
-    return listener.lost, proposals
+    return listener.given_up, proposals
 
 
 def search_records(records: list[Record]) -> list[Record]:
@@ -240,7 +254,7 @@ class _Listener(tune.Callback):
         self._on_epoch, self._on_end = on_epoch, on_end
         self.trouble: Exception | None = None
         """What ends the study. Tune takes what a callback raises for a failure of the trial, and goes on."""
-        self.lost = False
+        self.given_up = False
         """Whether Tune gave up a trial too early: a loss while a process passes to the next trial counts twice."""
         self._last: dict[str, dict[str, float]] = {}
         self._host: dict[str, str] = {}
@@ -273,13 +287,11 @@ class _Listener(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         if trial.num_failures <= trial.max_failures:
-            self.lost = True
+            self.given_up = True
             return
         spec = TrialSpec.from_plain(trial.config["spec"])
-        error = trial.get_error()
-        reason = str(error).strip().splitlines()[-1] if error else "failed"
         metrics, host = self._last.pop(spec.id, {}), self._host.pop(spec.id, "")
-        self._hand_on(self._on_end, Ended(spec, "failed", reason, metrics, host))
+        self._hand_on(self._on_end, Ended(spec, "lost", _reason(trial), metrics, host))
 
     def _hand_on(self, to: Callable[..., None], *what: Any) -> None:
         if not self.trouble:
@@ -287,6 +299,12 @@ class _Listener(tune.Callback):
                 to(*what)
             except Exception as error:
                 self.trouble = error
+
+
+def _reason(trial: Any) -> str:
+    """Why a trial was lost the last time, in Ray's words: their first line, or the last one of a trace."""
+    told = Path(trial.error_file).read_text().rpartition("Failure # ")[2].partition("\n")[2].strip().splitlines()
+    return " ".join((told[-1] if told[0].startswith("ray::") else told[0]).split())[:200]
 
 
 class _UnlessTrouble(tune.Stopper):

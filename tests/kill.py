@@ -1,5 +1,8 @@
 """Kill a study in every phase and see that nothing is lost: `python -m tests.kill PRESET-OR-FILE [--kills N]`.
 
+With `--losses N` the driver lives, and machines die: a study on two Ray nodes of this machine, one of which vanishes at
+so many random moments, each time to be replaced. With KEEP_TIMES set, what came of it is kept in `results/benchmarks`.
+
 A study runs in a process group of its own. When its folder shows the wanted phase, the driver is killed with SIGKILL;
 what Ray started must end by itself. The same command then goes on, and is killed in the next phase, until it ends.
 Phases that last milliseconds are held until the kill (`tests/held/sitecustomize.py`), however fast the machine.
@@ -12,14 +15,18 @@ import argparse
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.timing import write_page
+from study.cluster import ENVIRONMENT
 from study.config_text import read_config
 from study.records import read_records
 
@@ -149,6 +156,34 @@ def run_killed(study: str, out: Path, kills: int, more: list[str], seed: int) ->
             print(f"not seen any more: {wanted.pop(0)}", flush=True)
 
 
+def run_losing(study: str, out: Path, losses: int, more: list[str], seed: int) -> list[str]:
+    """A study on nodes that share its folder, through so many losses of one; return what was there at each."""
+    from ray.cluster_utils import Cluster
+
+    rng = random.Random(seed)
+    os.environ |= ENVIRONMENT | {"RAY_AUTH_MODE": "disabled"}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        living = [cluster.add_node(num_cpus=1, num_gpus=1) for _ in range(2)]
+        process = start(study, out, ["--address", cluster.address, *more])
+        begin, told = time.monotonic(), []
+        while process.poll() is None:
+            if len(told) == losses:
+                process.wait()
+                break
+            time.sleep(rng.uniform(1, 9))
+            cluster.remove_node(living.pop(rng.randrange(2)), allow_graceful=False)
+            living.append(cluster.add_node(num_cpus=1, num_gpus=1))
+            kinds = Counter(record.kind for record in read_records(out))
+            told.append(f"{time.monotonic() - begin:.0f} s: {dict(kinds) or 'no record yet'}")
+            print(f"loss {len(told)} after {told[-1]}", flush=True)
+        assert process.returncode == 0, (out.parent / f"{out.name}.log").read_text()[-3000:]
+        assert len(told) == losses, "the study ended too early"
+        return told
+    finally:
+        cluster.shutdown()
+
+
 def timeless(folder: Path) -> list[str]:
     """Records without what differs between two runs."""
     rows = ({**vars(r), "seconds": 0, "host": ""} for r in read_records(folder))
@@ -175,6 +210,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", help="a preset or a TOML file")
     parser.add_argument("--kills", type=int, default=len(PHASES), help="so many kills, spread over the phases")
+    parser.add_argument("--losses", type=int, default=0, help="lose so many machines instead")
     parser.add_argument("--out", type=Path, help="where to work (default: a new folder)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options, more = parser.parse_known_args(arguments)
@@ -182,7 +218,10 @@ def main(arguments: list[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     settings = [more[i + 1] for i, word in enumerate(more) if word == "--set"]
     config = read_config(options.study, settings)
-    done = run_killed(options.study, folder / "killed", options.kills, more, options.seed)
+    if options.losses:
+        done = run_losing(options.study, folder / "killed", options.losses, more, options.seed)
+    else:
+        done = run_killed(options.study, folder / "killed", options.kills, more, options.seed)
     records = read_records(folder / "killed")
     assert len({r.key for r in records}) == len(records)
     assert not list((folder / "killed").rglob("*checkpoint.safetensors*"))
@@ -192,8 +231,16 @@ def main(arguments: list[str] | None = None) -> None:
         straight = start(options.study, folder / "straight", more)
         assert straight.wait() == 0
         assert timeless(folder / "killed") == timeless(folder / "straight")
-    phases = ", ".join(dict.fromkeys(done))
-    print(f"{len(done)} kills in {len(set(done))} phases ({phases}): {len(records)} records as they should be")
+    if options.losses:
+        told = f"{len(done)} machines lost: {len(records)} records as they should be"
+    else:
+        phases = ", ".join(dict.fromkeys(done))
+        told = f"{len(done)} kills in {len(set(done))} phases ({phases}): {len(records)} records as they should be"
+    print(told)
+    if os.environ.get("KEEP_TIMES"):
+        name = "losses" if options.losses else "kills"
+        page = "\n".join([f"{told}.", "", *(f"- {line}" for line in done), ""])
+        write_page(name, [page], f"KEEP_TIMES=1 python -m tests.kill {shlex.join(arguments or sys.argv[1:])}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from study.bucket import Bucket
+from study.bucket import Bucket, StorageError, _client
 from study.cluster import ENVIRONMENT
 from study.records import read_records
 from tests.conftest import run_study
@@ -100,3 +100,39 @@ def test_the_drivers_code_goes_along(nodes, tmp_path):
     version, place = done.stdout.splitlines()
     assert version == "Another version.", done.stderr
     assert not place.startswith((str(tmp_path), str(Path(__file__).parents[2])))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("s3")  # its credentials
+def test_storage_that_is_away_for_half_a_minute(finished, tiny_toml, tmp_path):
+    from moto.server import ThreadedMotoServer
+
+    def serve(port):
+        server = ThreadedMotoServer("127.0.0.1", port, verbose=False)  # what it holds is this process's
+        server.start()
+        return server
+
+    server = serve(0)
+    port = server.get_host_and_port()[1]
+    bucket = Bucket("s3://away/study", f"http://127.0.0.1:{port}")
+    _client(bucket.endpoint, 12).create_bucket(Bucket="away")
+    out = tmp_path / "out"
+    settings = "--set", f"storage.url={bucket.url}", "--set", f"storage.endpoint={bucket.endpoint}"
+    run = [sys.executable, "-m", "study.cli", "run", str(tiny_toml), "--out", str(out), "--quiet", *settings]
+    study = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(study, lambda: any(name.endswith("checkpoint.safetensors") for name in bucket.listing("trials/")))
+        server.stop()
+        with pytest.raises(StorageError):
+            Bucket(bucket.url, bucket.endpoint, attempts=1).listing()
+        time.sleep(30)
+        assert study.poll() is None
+        server = serve(port)
+        assert study.wait(timeout=900) == 0, study.stderr.read()
+        shutil.rmtree(out)
+        run_study(*run[3:])  # all of it lies in the bucket
+    finally:
+        study.kill()
+        server.stop()
+    assert timeless(out) == timeless(finished)

@@ -1,5 +1,7 @@
 """SIGKILL and the same command again; `tests/kill.py` does it for any study."""
 
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import time
 
 import pytest
 
+from tests.conftest import run_study
 from tests.flow.test_search import SEARCH
 from tests.hosts import require_hosts
 from tests.kill import PHASES, main, start, timeless
@@ -68,3 +71,22 @@ def test_a_full_disk_is_told_and_loses_nothing(finished, tiny_toml, tmp_path):
     assert all("cannot be written" in line and "No space left on device" in line for line in told)
     assert "Traceback" not in done.stderr
     assert timeless(tmp_path / "kept") == timeless(finished)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_out_of_memory_is_told_and_loses_nothing(finished, tiny_toml, tmp_path, monkeypatch):
+    """Ray's own guard against a full memory, told that one percent is full: it ends every trial and task."""
+    out, trained = tmp_path / "out", tmp_path / "trained"
+    shutil.copytree(finished, trained)
+    records = (trained / "records.jsonl").read_text().splitlines(keepends=True)
+    (trained / "records.jsonl").write_text("".join(line for line in records if '"kind": "trial"' in line))
+    with monkeypatch.context() as full:
+        full.setenv("RAY_memory_usage_threshold", "0.01")
+        trial = run_study("run", tiny_toml, "--out", out, "--quiet", check=False)
+        task = run_study("run", tiny_toml, "--out", trained, "--quiet", check=False)
+    assert re.fullmatch(r"study: .*: trial g\S+ was lost \(.* low on memory.*goes on\n", trial.stderr), trial.stderr
+    assert re.fullmatch(r"study: a task was lost \(OutOfMemoryError: .*goes on\n", task.stderr), task.stderr
+    assert trial.returncode == task.returncode == 2
+    run_study("run", tiny_toml, "--out", trained, "--quiet")
+    assert timeless(trained) == timeless(finished)
