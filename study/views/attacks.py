@@ -205,7 +205,9 @@ def pictures(folder: Path, records: list[Record]) -> list[Shown]:
     kept = folder / "artifacts" / f"attack-{first.trial}-{file_name(first.what['dataset'])}"
     rows = [("clear", "clear image", 0), ("key", "the key", 0), ("other_decoder", "other decoder", 0)]
     counts = sorted({r.what["k"] for r in records if r.kind == "attack" and r.what["attack"] == "ridge"})
-    rows += [("ridge", f"{k:,} pairs", k) for k in counts]
+    rows += [("ridge", f"{k:,} pairs, ridge", k) for k in counts]
+    most = max((r.what["k"] for r in records if r.kind == "attack" and r.what["attack"] == "inversion"), default=0)
+    rows += [("inversion", f"{most:,} pairs, decoder", most)]
     rows += [("oracle", "oracle", 0), ("weights", "weights", 0), ("transport", "no pairs", 0)]
     rows = [row for row in rows if (kept / f"{row[0]}-{row[2]}.npz").exists()]
     if not rows:
@@ -225,8 +227,9 @@ def pictures(folder: Path, records: list[Record]) -> list[Shown]:
     ]
     save(folder / "figures", "unmasked", figure, pd.DataFrame(errors))
     caption = (
-        f"Masked test images of {first.what['dataset']} as each attacker restores them, autoencoder `{first.trial}`. "
-        f"Rows with pairs: ridge regression."
+        f"Masked test images of {first.what['dataset']} as attackers restore them, autoencoder `{first.trial}`. With "
+        f"leaked pairs: ridge regression, and a trained inversion decoder. Oracle: may mask images of their own; "
+        f"weights: holds the encoder; no pairs: optimal transport."
     )
     return [Shown("unmasked", caption, "Rows of restored images: clear, key, and each attacker")]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from study.aggregate import POINT
 from study.records import Record, write_whole
-from study.views.tables import NAMES, Summary, in_order
+from study.views.tables import NAMES, Summary, in_order, is_papers
 
 mpl.use("Agg")
 from matplotlib import colormaps
@@ -107,7 +107,7 @@ def accuracy(folder: Path, summary: Summary, protocol: str) -> list[Shown]:
     columns = min(2, len(panels))
     lines = math.ceil(len(panels) / columns)
     figure, axes = plt.subplots(
-        lines, columns, figsize=(3.4 * columns, 2.6 * lines), sharey=True, squeeze=False, layout="constrained"
+        lines, columns, figsize=(3.4 * columns, 2.6 * lines + 0.6), sharey=True, squeeze=False, layout="constrained"
     )
     figure.set_layout_engine("constrained", h_pad=0.1)
     for axis, panel in zip(axes.flat, panels, strict=False):
@@ -117,18 +117,23 @@ def accuracy(folder: Path, summary: Summary, protocol: str) -> list[Shown]:
             )
             if points:
                 position = [i + (offset - 1.5) * 0.09 for i in range(len(points))]
-                axis.errorbar(
+                (drawn, *_) = axis.errorbar(
                     position, [p["accuracy"]["mean"] for p in points], yerr=_bars(points), label=label, capsize=2
                 )
+                if is_papers(points[0]):
+                    theirs = [p["accuracy"].get("paper", {}).get("mean", math.nan) for p in points]
+                    axis.plot(position, theirs, linestyle="none", marker="_", markersize=9, color=drawn.get_color())
                 axis.set_xticks(range(len(points)), [str(p["classes"]) for p in points])
         axis.set(title=f"{panel[0]}, latent {panel[-1]}", xlabel="number of classes")
     for axis in axes[:, 0]:
-        axis.set_ylabel("accuracy, share of test images")
+        axis.set_ylabel("accuracy")
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_visible(False)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     save(folder, f"accuracy-{protocol}", figure, pd.json_normalize(rows, sep="_"), vector=True)
     caption = f"Accuracy on masked test images, protocol `{protocol}`; bars are 95% intervals of the mean."
+    if any("paper" in r["accuracy"] and is_papers(r) for r in rows):
+        caption += " A dash across: the paper's value."
     return [
         Shown(
             f"accuracy-{protocol}", caption, "Accuracy against the number of classes for each classifier", vector=True
@@ -229,8 +234,8 @@ def classifier_curves(folder: Path, records: list[Record], latent: str) -> list[
     mean = numbers.groupby("epoch").mean(numeric_only=True)
     figure, axes = plt.subplots(1, 2, figsize=(7, 2.6), layout="constrained")
     for axis, measure in zip(axes, ("accuracy", "loss"), strict=True):
-        for part in ("train", "validation"):
-            axis.plot(mean.index, mean[f"{part}_{measure}"], label=part)
+        for part, label in (("validation", "validation"), ("train", "training")):  # in the paper's colours
+            axis.plot(mean.index, mean[f"{part}_{measure}"], label=label)
         axis.set(xlabel="epoch", ylabel="accuracy" if measure == "accuracy" else "cross-entropy, nats")
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes[0].legend()
@@ -262,7 +267,10 @@ def masked_forms(folder: Path, pictures: dict[str, NDArray[Any]], trial: str, ga
         strip(axis, images)
         axis.set_ylabel(label)
     save(folder, "masked", figure, pd.DataFrame(masked[:count]))
-    caption = f"Masked forms (the paper's Fig 1), autoencoder `{trial}`: images it was not trained on."
+    caption = (
+        f"Masked forms (the paper's Fig 1), autoencoder `{trial}`: images it was not trained on. Of the masked form "
+        f"the Gaussian part is shown, {gaussian} numbers in {side * side} cells."
+    )
     return [Shown("masked", caption, "Three rows: originals, masked forms as grey squares, reconstructions")]
 
 

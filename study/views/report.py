@@ -11,7 +11,7 @@ import pandas as pd
 
 from study.aggregate import METRICS, POINT, summarise
 from study.artifacts import artifact, read_arrays
-from study.claims import COMPARABLE, FEW, NEGLIGIBLE, ORDERS, claims
+from study.claims import COMPARABLE, FEW, NEGLIGIBLE, ORDER, ORDERS, claims
 from study.config import InputError
 from study.evaluate import MIRRORED
 from study.records import Record, frame, read_records, write_whole
@@ -102,11 +102,14 @@ def _plain_words(summary: Summary) -> list[str]:
     points = dict.fromkeys(t["latent"] for t in tables.in_order(complete))
     batch_sizes = ", ".join(str(size) for size in sorted({t["batch_size"] for t in complete}))
     several = "s" if len(points) > 1 else ""
+    varied = any(t["variant"] for t in complete)
+    named = "; a comma is followed by what sets one apart from the study's own settings" if varied else ""
     words = [
         f"What was studied. {len(complete)} adversarial autoencoders were trained without labels, on {len(points)} "
         f"latent configuration{several} (Gaussian + categorical dimensions {'; '.join(points)}; batch size "
-        f"{batch_sizes}). Their encoders mask other images, that is, turn each into a vector; classifiers learn from "
-        f"these masked forms alone."
+        f"{batch_sizes}{named}). Their encoders mask other images, that is, turn each into a vector; classifiers learn "
+        f"from these masked forms alone. docs/protocol.md, of this project, holds what the paper states beside what "
+        f"was chosen here."
     ]
     if failed := len(summary["trials"]) - len(complete):
         words.append(f"{failed} autoencoders failed; see the table of autoencoders.")
@@ -178,17 +181,23 @@ def _span(numbers: list[int]) -> str:
 
 
 def _beside_the_paper(summary: Summary) -> str:
-    cells = [
-        r[m]["paper"] for r in summary["classification"] for m in METRICS if "paper" in r[m] and tables.is_papers(r)
-    ]
-    judged = [cell["interval"] for cell in cells if cell["interval"] is not None]
-    above, below = sum(low > 0 for low, _ in judged), sum(high < 0 for _, high in judged)
-    if not cells:
+    told = []
+    for latent in dict.fromkeys(r["latent"] for r in tables.in_order(summary["classification"])):
+        rows = [r for r in summary["classification"] if r["latent"] == latent and tables.is_papers(r)]
+        cells = [r[m]["paper"] for r in rows for m in METRICS if "paper" in r[m]]
+        judged = [cell["interval"] for cell in cells if cell["interval"] is not None]
+        above, below = sum(low > 0 for low, _ in judged), sum(high < 0 for _, high in judged)
+        if cells:
+            told.append(
+                f"{latent} has {len(cells)} cells with a counterpart in its tables, {len(judged)} of them with an "
+                f"interval of the difference, which leaves out zero in {above + below}: ours is higher in {above}, "
+                f"lower in {below}"
+            )
+    if not told:
         return "Beside the paper: no cell has a counterpart there (latent 384+20, CIFAR-100 and MNIST)."
     return (
-        f"Beside the paper: {len(cells)} cells have a counterpart in its tables, {len(judged)} of them with an "
-        f"interval of the difference. It leaves out zero in {above + below}: ours is higher in {above}, lower in "
-        f"{below}. These cells carry a star."
+        f"Beside the paper: {'; '.join(told)}. These cells carry a star. The paper's one Random Forest stands beside "
+        f"two of ours, on class labels and on one-hot targets."
     )
 
 
@@ -205,7 +214,9 @@ def _missing(folder: Path, summary: Summary, manifest: dict[str, Any]) -> list[s
     restored = {r["images"] for r in summary["reconstruction"]}
     names = ["P", "T", "V", *(f"{task['data']} {part}" for task in config["tasks"] for part in "TV")]
     missing += [f"matched and unmatched pairs on {name}" for name in names if name not in restored]
-    missing += [] if summary["attacks"] or not config["attacks"]["names"] else ["attacks"]
+    made = {r["attack"] for r in summary["attacks"]}
+    lacking = [name for name in config["attacks"]["names"] if name not in made]
+    missing += [f"attacks ({', '.join(lacking)})"] if lacking else []
     return [
         f"This study has not ended: all below rests on the records so far. `study run` with the same preset or file "
         f"and `--out {folder}` goes on.",
@@ -221,7 +232,16 @@ def _classification(folder: Path, summary: Summary, protocol: str, records: list
         "shared": "One split for every classifier, each component standardised on the training part; test images that "
         "also stand in the training part are left out. Only these rows compare classifiers.",
     }[protocol]
-    reading = "Mean ± deviation over draws (ddof 1), and the 95% interval of the mean over draws and encoders."
+    reading = (
+        "Mean ± deviation over draws (ddof 1), and the 95% interval of the mean over draws and encoders. Precision and "
+        "recall are means over the classes. `one-hot`: a forest that learned one-hot targets, and may name no class, "
+        "which counts as wrong. AdaBoost is SAMME."
+    )
+    if any("paper" in r["accuracy"] and tables.is_papers(r) for r in summary["classification"]):
+        reading += (
+            " Beside the paper's cells (its Tables 1 and 2) stands the difference, with Welch's 95% interval where the "
+            "paper gives a deviation; a star where that leaves out zero."
+        )
     shown = figures.accuracy(folder / "figures", summary, protocol)
     drawn = []
     one = tables.papers_or_first([r for r in summary["classification"] if r["representation"] == "masked"])
@@ -230,7 +250,8 @@ def _classification(folder: Path, summary: Summary, protocol: str, records: list
         same = [r for r in learned if all(getattr(r, key) == one[key] for key in POINT)]
         drawn = [
             (
-                f"{dataset}, {classes} classes, latent {one['latent']}, draw by draw: accuracy / precision / recall",
+                f"{dataset}, {classes} classes, latent {one['latent']}, draw by draw, means over encoders: accuracy / "
+                f"precision / recall (the paper's S5 to S7 Tables, which are not in its text)",
                 tables.draws(frame(same, "classification"), dataset, classes),
             )
             for dataset, classes in sorted({(r["dataset"], r["classes"]) for r in summary["classification"]})
@@ -260,8 +281,10 @@ def _claims(summary: Summary) -> Section:
             "quantity lies inside the range, refutes it where it lies outside, and leaves it undecided where it "
             f"straddles an end or rests on fewer than {FEW} repetitions (draws, encoders, trials; images, for an "
             "attack). A claim about every attacker is never confirmed: an attack that fails proves nothing. "
-            "Classifiers are compared in `shared`, paired by draw.",
-            f"Where the paper gives no number the range is ours: comparable and enough mean within {COMPARABLE}, two "
+            "Classifiers are compared in `shared`, paired by draw. Of the attackers named here, the oracle may mask "
+            "images of their own, weights holds the encoder, moments and transport hold masked forms alone.",
+            f"Where the paper gives no number the range is ours: comparable, close to and enough mean within "
+            f"{COMPARABLE}, an order of magnitude a ratio above {ORDER:g}, two "
             f"orders of magnitude a ratio above {ORDERS:g}, no significant improvement one below {NEGLIGIBLE}, "
             "restored an error below `attacks.target`. Where the paper's own value lies outside what is claimed, its "
             "words and its tables disagree.",
@@ -280,7 +303,8 @@ def _controls(summary: Summary) -> Section:
         "Other vectors through the same classifiers, split and scaling (`shared`): raw pixels; principal "
         "components and a Gaussian random projection of the same length, fitted on the autoencoder's images; an "
         "untrained encoder. Differences are paired by draw; a star marks an interval that leaves out zero and rests "
-        f"on at least {FEW} draws or encoders."
+        f"on at least {FEW} draws or encoders. AdaBoost is not tried on raw pixels, nor one-hot targets on mirror "
+        "images."
     )
     mirrored = (
         "`mirrored` is no control but more of the encoder: the masked forms of an image and of its mirror image, to "
@@ -326,13 +350,20 @@ def _pairs(folder: Path, summary: Summary) -> Section:
         "Matched and unmatched pairs",
         [
             "Mean squared error over all components, pixels from 0 to 1 (the paper's Eqs 1 to 12). P: black-and-white "
-            "test patterns; T: training images; V: images kept from training; with the name of a data set, what trains "
-            "and validates the neural network there: the paper leaves open which set its T and V are from.",
+            "test patterns of our own, since the paper's are not in its text; T: training images; V: images kept from "
+            "training; with the name of a data set, what trains and validates the neural network there: the paper "
+            "leaves open which set its T and V are from. The mean image is that of the training images, which is far "
+            "from other data sets.",
             *([f"Not in `artifacts/`, and so not shown: {', '.join(lacking)}."] if lacking else []),
         ],
         [("Mean squared error, by who restores", tables.restoration(summary))],
         [*figures.latent_length(folder / "figures", summary, pixels), *shown],
-        [("The same with deviations, pair by pair, beside the paper's", tables.reconstruction(summary))],
+        [
+            (
+                "The same with deviations, over images, over means of 16 images, over pairs",
+                tables.reconstruction(summary),
+            )
+        ],
     )
 
 
@@ -350,7 +381,8 @@ def _autoencoders(folder: Path, summary: Summary, results: dict[str, Any]) -> Se
             "near 1, and the effective rank, correlation and marginals of a true sample of the same size. Fresh "
             "discriminators: held-out accuracy of newly trained ones (Gaussian, categorical part); 0.5 is a latent "
             "that cannot be told from its prior.",
-            f"Trainable parameters of the encoder, which the paper puts at over 400 thousand: {counted}.",
+            f"Trainable parameters of the encoder before any flow, which the paper puts at over 400 thousand: "
+            f"{counted}. The loss of Fig 7 is the sum of both discriminators'.",
         ],
         [("Reconstruction and priors", tables.trials(summary))],
         shown,
@@ -358,13 +390,20 @@ def _autoencoders(folder: Path, summary: Summary, results: dict[str, Any]) -> Se
 
 
 def _provenance(manifest: dict[str, Any]) -> Section:
-    last = manifest["runs"][-1]
+    runs, last = manifest["runs"], manifest["runs"][-1]
+    taken = manifest.get("encoders_from")
     rows = [
         ("study seed", manifest["seed"]),
-        ("commit", last["commit"]),
-        ("time", last["time"]),
+        ("commits", ", ".join(dict.fromkeys(run["commit"] for run in runs))),
+        ("runs", f"{len(runs)}, from {runs[0]['time']} to {last['time']}"),
+        *((("encoders", f"taken from {taken}"),) if taken else ()),
         ("machine", f"{last['system']}, {last['cores']} cores"),
         ("versions", ", ".join(f"{k} {v}" for k, v in {"python": last["python"], **last["packages"]}.items())),
-        *((f"data {name}", f"sha256 {d['sha256'][:16]}…") for name, d in manifest["data"].items()),
+        *(
+            (f"data {name}", f"{d['train']:,} training and {d['test']:,} test images, sha256 {d['sha256'][:16]}…")
+            for name, d in manifest["data"].items()
+        ),
     ]
-    return Section("Where the numbers come from", [], [("Manifest", pd.DataFrame(rows, columns=["what", "value"]))])
+    text = "Machine and versions are those of the last run; `manifest.json` has them for each." if len(runs) > 1 else ""
+    table = pd.DataFrame(rows, columns=["what", "value"])
+    return Section("Where the numbers come from", [text] if text else [], [("Manifest", table)])

@@ -28,9 +28,9 @@ def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def is_papers(row: dict[str, Any]) -> bool:
-    """Whether it is of the paper's latent and batch sizes, trained as the study trains by default."""
+    """Whether it is of the paper's latent and batch sizes, trained as the study trains or as the paper words it."""
     sizes = (row["gaussian"], row["categorical"]), row["batch_size"]
-    return sizes == (paper.LATENT, paper.BATCH_SIZE) and not row["variant"]
+    return sizes == (paper.LATENT, paper.BATCH_SIZE) and row["variant"] in paper.VARIANTS
 
 
 def papers_or_first(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -52,17 +52,21 @@ def mean_and_interval(cell: dict[str, Any] | None) -> str:
 
 
 def signed(cell: dict[str, Any], mean: str = "mean") -> str:
-    """`+0.021 [-0.010, +0.052]`, a star where the interval leaves out zero and rests on `FEW` draws or encoders."""
+    """`+0.021 [-0.010, +0.052]`, a star where the interval leaves out zero and rests on `FEW` draws or encoders.
+
+    An end that would be rounded to zero has a digit more, so that one sees on which side it lies.
+    """
     text = _plus(cell[mean])
     if cell["interval"] is None:
         return text
     low, high = cell["interval"]
     enough = max(cell["draws"], cell.get("encoders", 0)) >= FEW
-    return f"{text} [{_plus(low)}, {_plus(high)}]" + (" *" if enough and (low > 0 or high < 0) else "")
+    ends = (_plus(end, 3 if abs(end) >= 0.0005 else 4) for end in (low, high))
+    return f"{text} [{', '.join(ends)}]" + (" *" if enough and (low > 0 or high < 0) else "")
 
 
-def _plus(value: float) -> str:
-    text = f"{value:+.3f}"
+def _plus(value: float, digits: int = 3) -> str:
+    text = f"{value:+.{digits}f}"
     return text[1:] if float(text) == 0 else text
 
 
@@ -70,18 +74,14 @@ def classification(summary: Summary, protocol: str, metric: str) -> pd.DataFrame
     """One row for data set, number of classes and classifier; one column for each latent configuration."""
     rows = [r for r in summary["classification"] if r["protocol"] == protocol and r["representation"] == "masked"]
     table = _table(in_order(rows), lambda row: (row["latent"], mean_and_interval(row[metric])))
-    beside = [r for r in rows if "paper" in r[metric] and is_papers(r)]
-    for title, read in _BESIDE.items():
-        for row in beside:
-            table.setdefault(_key(row), {})[title] = read(row[metric]["paper"])
+    beside = [r for r in in_order(rows) if "paper" in r[metric] and is_papers(r)]
+    for row in beside:
+        cell = row[metric]["paper"]
+        spread = "" if cell["sigma"] is None else f" ± {cell['sigma']:.3f}"
+        table[_key(row)]["the paper"] = f"{cell['mean']:.3f}{spread}"
+    for row in beside:
+        table[_key(row)][f"{row['latent']} less the paper"] = signed(row[metric]["paper"], "difference")
     return _ordered(table)
-
-
-#: Columns beside the paper's own latent configuration.
-_BESIDE: dict[str, Callable[[dict[str, Any]], str]] = {
-    "paper": lambda cell: f"{cell['mean']:.3f}" + ("" if cell["sigma"] is None else f" ± {cell['sigma']:.3f}"),
-    "ours less paper (Welch)": lambda cell: signed(cell, "difference"),
-}
 
 
 def controls(summary: Summary) -> pd.DataFrame:
@@ -138,15 +138,21 @@ def drops(summary: Summary, protocol: str) -> pd.DataFrame:
 
 
 def verdicts(summary: Summary) -> pd.DataFrame:
-    """How many comparisons confirm or refute each claim: on the paper's latent configuration, where it was studied."""
+    """How many comparisons confirm or refute each claim: on the paper's latent configuration, where it was studied.
+
+    One row for a claim and a way of training, where there are several.
+    """
     rows = summary["claims"]
     rows = [row for row in rows if _about_the_papers(row)] if any(map(is_papers, rows)) else rows
+    groups: dict[tuple[int, str], list[str]] = {}
+    for row in rows:
+        groups.setdefault((row["claim"], row["latent"]), []).append(row["verdict"])
     lines = []
-    for number in sorted({row["claim"] for row in rows}):
-        found = [row["verdict"] for row in rows if row["claim"] == number]
+    for (number, latent), found in groups.items():
         counts = {verdict: found.count(verdict) or "" for verdict in ("confirmed", "refuted", "undecided")}
-        lines.append({"claim": number, "the paper": CLAIMS[number], **counts})
-    return pd.DataFrame(lines)
+        lines.append({"claim": number, "the paper": CLAIMS[number], "latent": latent, **counts})
+    several = len({line["latent"] for line in lines}) > 1
+    return pd.DataFrame(lines) if several else pd.DataFrame(lines).drop(columns="latent", errors="ignore")
 
 
 def _about_the_papers(row: dict[str, Any]) -> bool:
@@ -179,8 +185,8 @@ def claims(summary: Summary, *, others: bool = False) -> pd.DataFrame:
 
 
 def _digits(value: float, interval: list[float] | None) -> str:
-    """Three digits behind the point, fewer before large numbers."""
-    shown = f"{{:.{3 if abs(value) < 10 else 1}f}}"
+    """Three digits behind the point, more for small numbers and fewer for large ones."""
+    shown = f"{{:.{4 if abs(value) < 0.01 else 3 if abs(value) < 10 else 1}f}}"
     return shown.format(value) + ("" if interval is None else f" [{shown}, {shown}]".format(*interval))
 
 
@@ -269,8 +275,11 @@ def reconstruction(summary: Summary) -> pd.DataFrame:
                 "MSE": f"{row['mean']:.6f}",
                 "σ images": f"{row['sigma_images']:.6f}",
                 "σ batches of 16": f"{row['sigma_batches']:.6f}",
-                "σ pairs": "" if row["sigma_pairs"] is None else f"{row['sigma_pairs']:.6f}",
+                "σ pairs": f"{row['sigma_pairs']:.6f}"
+                if row["sigma_pairs"]
+                else "",  # a control may have one value alone
                 "pairs": row["pairs"],
+                "images of each": f"{row['images_n']:,}",
                 "paper": f"{given[0]:.6f} ± {given[1]:.6f}" if given and theirs else "",
             }
         )

@@ -104,6 +104,26 @@ def test_accuracy_lost_stands_beside_the_papers_loss_with_welchs_interval_over_f
     assert row["interval"] == pytest.approx([difference - half, difference + half])
 
 
+@pytest.mark.parametrize(("lost", "verdict"), [(0.04, "refuted"), (0.5, "confirmed")])
+def test_what_classical_algorithms_lose_is_measured_by_the_networks_loss(lost, verdict):
+    """The network loses 0.03 and ends at 0.77."""
+    ends = {"mlp": (0.80, 0.77), "adaboost": (0.79, 0.79 - lost)}
+    spread = np.linspace(-0.003, 0.003, 10)
+    records = [
+        classified(name, draw, accuracy + more, classes=classes, protocol="paper")
+        for name, accuracies in ends.items()
+        for classes, accuracy in zip((2, 4), accuracies, strict=True)
+        for draw, more in enumerate(spread)
+    ]
+    rows = {row["claim"]: row for row in found(records)}
+    parts = [(spread.std(ddof=1) / loss) ** 2 / 10 for loss in (lost, lost, 0.03, 0.03)]
+    half = stats.t.ppf(0.975, sum(parts) ** 2 / sum(p**2 / 9 for p in parts)) * math.sqrt(sum(parts))
+    assert rows[10]["estimate"] == pytest.approx(lost / 0.03)
+    assert np.log(rows[10]["interval"]) == pytest.approx([math.log(lost / 0.03) - half, math.log(lost / 0.03) + half])
+    assert rows[10]["paper"] == pytest.approx((0.804 - 0.592) / (0.852 - 0.769))
+    assert (rows[10]["verdict"], rows[11]["verdict"], rows[11]["paper"]) == (verdict, "confirmed", 0.769)
+
+
 @pytest.mark.parametrize(("gain", "verdict"), [(0.005, "confirmed"), (0.05, "refuted")])
 def test_more_estimators_are_compared_on_the_autoencoders_that_have_them(gain, verdict):
     records = [
@@ -231,18 +251,20 @@ def test_a_search_correlates_length_and_restoration(sign, verdicts):
     assert np.arctanh(rows[0]["interval"]) == pytest.approx([np.arctanh(rho) - half, np.arctanh(rho) + half])
 
 
-def test_losses_are_those_of_the_first_and_last_epoch():
+def test_losses_are_judged_by_their_ends_and_by_their_way():
     records = [measured("trial", {"status": "complete"}, {}, trial=f"{i}", instance=i) for i in range(4)]
     histories = {
         f"{i}": [
             {"generating_loss": g + i, "discriminator_loss": d}
-            for g, d in ((5.0, 1.0), (9.0, 9.0), (2.0 + 0.01 * i, 0.5))
+            for g, d in ((5.0, 1.0), (1.0, 9.0), (2.0 + 0.01 * i, 0.5 + 0.01 * i))
         ]
         for i in range(4)
     }
     rows = found(records, histories)
     assert [(r["claim"], r["verdict"], pytest.approx(r["estimate"])) for r in rows] == [
         (9, "confirmed", -2.985),
+        (9, "confirmed", -0.5),  # ranks 3, 1, 2
+        (9, "refuted", -0.485),
         (9, "refuted", -0.5),
     ]
 
