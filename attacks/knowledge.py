@@ -39,6 +39,8 @@ class Knowledge:
     """Leaked images (rung 2) or public ones (rungs 3 to 5), (K, H, W, C), at least two."""
     masked: Vectors | None = None
     """The masked vectors of `images`, in their order, (K, D); None where no pair is known."""
+    others: Vectors | None = None
+    """More masked vectors that were handed out, of images the attacker does not hold (rung 5), (L, D)."""
     encoder: nn.Module | None = None
     """The victim's encoder with its weights, from (B, C, H, W) in [0, 1] to (B, D) (rung 4)."""
     straighten: Callable[[Vectors], Vectors] | None = None
@@ -54,15 +56,16 @@ class Knowledge:
         if len(self.images) < 2:
             raise ValueError(f"{len(self.images)} images: an attack needs at least 2")
         _check_vectors("victims", self.victims)
-        if self.masked is not None:
-            _check_vectors("masked", self.masked)
-            if len(self.masked) != len(self.images):
-                raise ValueError(f"{len(self.images)} images and {len(self.masked)} masked vectors: give pairs")
-            if self.masked.shape[1] != self.victims.shape[1]:
-                raise ValueError(
-                    f"masked vectors of {self.masked.shape[1]} numbers for victims of {self.victims.shape[1]}: "
-                    f"both must come from one encoder"
-                )
+        if self.masked is not None and len(self.masked) != len(self.images):
+            raise ValueError(f"{len(self.images)} images and {len(self.masked)} masked vectors: give pairs")
+        for name, vectors in (("masked", self.masked), ("others", self.others)):
+            if vectors is not None:
+                _check_vectors(name, vectors)
+                if vectors.shape[1] != self.victims.shape[1]:
+                    raise ValueError(
+                        f"{name}: vectors of {vectors.shape[1]} numbers for victims of {self.victims.shape[1]}: "
+                        f"both must come from one encoder"
+                    )
 
     def pairs(self, attack: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Masked vectors (K, D) and flat images (K, P) in [0, 1]; `ValueError` where the attacker holds no pairs."""

@@ -170,7 +170,8 @@ def _knowledge(
     if job.attack == "known_plaintexts":
         return Knowledge(victims=masked, images=scene.images[rng.permutation(victims)])
     if job.attack in ("moments", "transport"):
-        return Knowledge(victims=masked, images=scene.images[parts.public[: config.public]])
+        unknown = scene.masked[parts.pairs]  # whatever leaked of these, such an attacker does not have it
+        return Knowledge(victims=masked, images=scene.images[parts.public[: config.public]], others=unknown)
     if job.attack in ("oracle", "weights"):
         asked = parts.public[: config.public]
         knowledge = Knowledge(victims=masked, images=scene.images[asked], masked=scene.masked[asked])

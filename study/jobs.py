@@ -228,7 +228,9 @@ def attack_jobs(config: StudyConfig, sources: list[Source], attacked: dict[str, 
 def _attackers_own(source: Source, sources: list[Source]) -> Source | None:
     others = [s for s in sources if s.trial != source.trial]
     alike = [s for s in others if _latent(s) == _latent(source)]
-    return next(iter(alike), None) or max(others, key=lambda s: s.gaussian + s.categorical, default=None)
+    # Instances of one number share their seed: another number is another network.
+    other = max(others, key=lambda s: (s.gaussian + s.categorical, s.instance != source.instance), default=None)
+    return next(iter(alike), other)
 
 
 def _latent(source: Source) -> tuple[int, int, str]:

@@ -122,10 +122,11 @@ OBJECTIVES: dict[str, Objective] = {
         lambda t: t.secrecy.pairs_to_unmask,
     ),
     "mse_at_k": Objective(
-        "maximize", False, "error of what 1,000 leaked pairs restore", lambda t: t.secrecy.mse_at_k
+        "maximize", False, "error of what 1,000 leaked pairs, or the nearest number tried, restore",
+        lambda t: t.secrecy.mse_at_k
     ),
     "reidentification": Objective(
-        "minimize", False, "share of images found again among their masked forms with 1,000 leaked pairs",
+        "minimize", False, "share of images found again among their masked forms with 30 leaked pairs, or the nearest number tried",
         lambda t: t.secrecy.reidentification,
     ),
 }  # fmt: skip

@@ -99,7 +99,7 @@ class TestJobs:
 
     def test_an_own_autoencoder_is_another_instance_or_the_longest_other_latent(self):
         own = {job.source.trial: job.own for job in self.jobs() if job.attack == "stitch_affine"}
-        assert own == {"a": "b", "c": "a", "d": "c"}
+        assert own == {"a": "b", "c": "b", "d": "c"}  # the seed of instance 0 made both a and c
         assert {job.source.trial for job in self.jobs() if job.attack == "other_decoder"} == {"a"}
 
     def test_where_the_first_instance_failed_the_next_is_attacked(self):

@@ -83,15 +83,15 @@ def test_pairs_to_reach():
 
 
 class TestObjectives:
-    MEASURED = Secrecy(0.02, {10: 0.05, 300: 0.01, 3000: 0.005}, {10: 0.1, 300: 0.5, 3000: 0.9})
+    MEASURED = Secrecy(0.02, {10: 0.05, 300: 0.01, 3000: 0.005}, 0.5)
 
     def test_their_values(self):
         measured = self.MEASURED
         assert measured.pairs_to_unmask == pytest.approx(np.log10(300))
-        assert (measured.mse_at_k, measured.reidentification) == (0.01, 0.5)  # at the number nearest to 1,000
+        assert measured.mse_at_k == 0.01  # at the number nearest to 1,000
 
     def test_a_target_never_reached_is_finite_and_best(self):
-        assert Secrecy(0.02, {10: 0.5, 100: 0.4}, {10: 0, 100: 0}).pairs_to_unmask == 3
+        assert Secrecy(0.02, {10: 0.5, 100: 0.4}, 0.0).pairs_to_unmask == 3
 
     def test_a_mask_that_hides_nothing_and_one_that_hides_all(self, images):
         class Pooled(nn.Module):
@@ -102,13 +102,13 @@ class TestObjectives:
             def forward(self, x_BCHW):
                 return self.said * nn.functional.avg_pool2d(x_BCHW, 8).flatten(1)
 
-        config = AttacksConfig(pairs=(10, 60, 500))
+        config = AttacksConfig(pairs=(20, 60, 500))
         plain, hidden = (measure(Pooled(said), images[:70], images[70:], config, 1) for said in (1.0, 0.0))
-        assert set(plain.curve) == {10, 60}
+        assert set(plain.curve) == {20, 60}
         assert plain.curve[60] < 1e-4  # the test's images are constant over what is pooled
-        assert plain.top1[60] == 1
+        assert plain.reidentification > 0.9
         assert hidden.curve[60] > 0.05
-        assert hidden.top1[60] <= 1 / 26  # the one image nearest to what it says of all
+        assert hidden.reidentification <= 2 / 26  # as many as a random order leaves in their place
 
     def test_too_few_images_are_told(self, images):
         with pytest.raises(ValueError, match="there are 5 images: ask for fewer pairs"):
