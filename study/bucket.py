@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+#: How often an object is read that breaks off.
+READS = 4
+
 
 class StorageError(OSError):
     """The bucket does not answer, or not as wanted."""
@@ -60,9 +63,17 @@ class Bucket:
             raise
 
     def get(self, name: str) -> bytes:
+        """Read an object. What is cut off while it comes is asked for again: boto3 tries again to begin alone."""
+        from botocore.exceptions import BotoCoreError
+
         with self._told(f"read {name}") as s3:
-            content: bytes = s3.get_object(**self._object(name))["Body"].read()
-            return content
+            for left in reversed(range(READS)):
+                try:
+                    return bytes(s3.get_object(**self._object(name))["Body"].read())
+                except BotoCoreError:
+                    if not left:
+                        raise
+        raise AssertionError
 
     def listing(self, under: str = "") -> dict[str, Stored]:
         """All objects whose names begin so, by name."""
@@ -90,12 +101,18 @@ class Bucket:
         return answer["ETag"], (now - answer["LastModified"]).total_seconds()
 
     def probe(self) -> None:
-        """Write, read and delete an object; `StorageError` where that fails."""
+        """Write, read and delete an object; `StorageError` where that fails, or where a condition is not kept."""
         name, content = f".probe-{secrets.token_hex(8)}", secrets.token_bytes(16)
         self.put(name, content)
         if self.get(name) != content:
             raise StorageError(f"{self.url}: gives back something else than was written")
-        self.delete(name)
+        try:
+            self.put(name, secrets.token_bytes(16), IfNoneMatch="*")
+        except TakenError:
+            return
+        finally:
+            self.delete(name)
+        raise StorageError(f"{self.url}: overwrites what must not be (no conditional writes): two drivers could meet")
 
     def _object(self, name: str) -> dict[str, str]:
         bucket, _, prefix = self.url.removeprefix("s3://").partition("/")

@@ -19,7 +19,7 @@ from study.records import write_whole
 from study.trial import TrialSpec, read_result
 
 #: What a study that ended before it began leaves, empty.
-BEFORE = (".lock", "records.jsonl")
+BEFORE = (".carried", ".lock", "records.jsonl")
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,15 @@ class RecordFile:
             raise InputError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self._lock.close()
             raise InputError(f"{folder}: another study is running there: wait for it or choose another --out") from None
+        except OSError as error:
+            self._lock.close()
+            raise InputError(
+                f"{folder}: lies where files cannot be locked ({error.strerror}), so that two studies could write "
+                f"there: choose another --out, and storage.url for what machines share"
+            ) from None
         _drop_torn_line(self.path)
         self.records = read_records(folder)
         self.keys = {record.key for record in self.records}

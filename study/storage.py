@@ -118,6 +118,8 @@ class BucketStorage(Storage):
     def __init__(self, bucket: Bucket, folder: Path) -> None:
         self.bucket: Bucket = bucket
         self._folder = folder
+        #: A folder without it is not the one that was carried: someone removed that, or its disk is away.
+        self._sign = folder / ".carried"
         self._up: dict[str, tuple[int, int]] = {}
         self._segments, self._sent = 0, 0
         self._ending, self._over, self._lost, self._lock = threading.Event(), threading.Event(), "", threading.Lock()
@@ -129,9 +131,10 @@ class BucketStorage(Storage):
         try:
             replace(self.bucket, attempts=2).probe()
             self._tag = self._take_lease()
-            self._renewed = time.monotonic()
+            self._renewed = _now()
             self._renewing.start()
             self._bring_all()
+            self._sign.touch()
         except BaseException as error:
             self._give_back()
             if isinstance(error, StorageError):
@@ -157,8 +160,10 @@ class BucketStorage(Storage):
 
     def _give_back(self) -> None:
         """End the lease, if it was taken and is still ours."""
+        held = self._renewing.is_alive()
         self._over.set()
-        if self._renewing.is_alive():
+        self._sign.unlink(missing_ok=True)
+        if held:
             self._renewing.join()
             with suppress(StorageError):  # it runs out by itself
                 self._renew()
@@ -207,7 +212,7 @@ class BucketStorage(Storage):
     def _renew(self) -> None:
         try:
             self._tag = self.bucket.put(_LEASE, _holder(), IfMatch=self._tag)
-            self._renewed = time.monotonic()
+            self._renewed = _now()
         except (GoneError, TakenError):
             self._lost = f"{self.bucket.url}: another driver has taken over: this one ends; the same command goes on"
 
@@ -217,7 +222,7 @@ class BucketStorage(Storage):
             try:
                 self._renew()
             except StorageError:
-                if time.monotonic() - self._renewed > LEASE_SECONDS:
+                if _now() - self._renewed > LEASE_SECONDS:
                     self._lost = (
                         f"{self.bucket.url}: has not answered for {LEASE_SECONDS:.0f} s: the same command goes on"
                     )
@@ -230,10 +235,13 @@ class BucketStorage(Storage):
                 self._carry_all()
 
     def _put(self, name: str, content: bytes, **condition: str) -> None:
-        """Write an object, unless another driver has taken over, or may have: this one may have been held still."""
-        if self._lost or time.monotonic() - self._renewed > LEASE_SECONDS:
-            raise StorageError(self._lost or f"{self.bucket.url}: the lease ran out")
+        self._check_lease()
         self.bucket.put(name, content, **condition)
+
+    def _check_lease(self) -> None:
+        """`StorageError` where another driver has taken over, or may have: this one may have been held still."""
+        if self._lost or _now() - self._renewed > LEASE_SECONDS:
+            raise StorageError(self._lost or f"{self.bucket.url}: the lease ran out")
 
     def _carry_all(self) -> None:
         """Files first, then the records that were there before: a record never comes before what it speaks of."""
@@ -249,9 +257,8 @@ class BucketStorage(Storage):
                         self._put(name, path.read_bytes())
                 except FileNotFoundError:
                     here.pop(name, None)  # replaced or removed meanwhile: the next look sees it
-        for name in self._up.keys() - here.keys():
-            if self._lost:
-                return
+        for name in self._up.keys() - here.keys() if self._sign.exists() else ():
+            self._check_lease()
             parent = PurePosixPath(name).parent
             trial = parent.parent.name == "trials" and not (self._folder / parent).exists()
             self.bucket.delete(*(self.bucket.listing(f"{parent}/") if trial else [name]))
@@ -282,7 +289,8 @@ class BucketStorage(Storage):
         for name, stored in there.items():
             pure = PurePosixPath(name)
             ours = not name.startswith((_LEASE, _SEGMENTS)) and "/." not in f"/{name}" and not pure.is_absolute()
-            if not ours or pure.name == CHECKPOINT:
+            folder = not name or name.endswith("/")  # a marker that browsers of buckets make
+            if not ours or folder or pure.name == CHECKPOINT:
                 continue
             path = self._folder / pure
             if not path.exists() or (_differs(path, stored) and path.stat().st_mtime < stored.modified):
@@ -305,13 +313,26 @@ class BucketStorage(Storage):
         self._segments, self._sent = len(segments), len(theirs)
 
 
+def _now() -> float:
+    """Seconds that go on while a machine sleeps, where the system can tell them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _machine() -> str:
+    """What tells apart machines, boots and containers of one name; empty where the system does not say."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(Path("/proc/self/ns/pid").readlink())
+    return ""
+
+
 def _holder() -> bytes:
-    return json.dumps({"host": HOST, "pid": os.getpid(), "token": secrets.token_hex(8)}).encode()
+    holder = {"host": HOST, "machine": _machine(), "pid": os.getpid(), "token": secrets.token_hex(8)}
+    return json.dumps(holder).encode()
 
 
 def _is_dead(holder: dict[str, Any]) -> bool:
     """Whether it was a process of this machine that is gone."""
-    if holder.get("host") != HOST:
+    if holder.get("host") != HOST or not _machine() or holder.get("machine") != _machine():
         return False
     try:
         os.kill(int(holder["pid"]), 0)

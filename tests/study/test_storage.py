@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -163,6 +164,24 @@ class TestADriver:
             wait_for(lambda: not up.bucket.listing("trials/"))
         assert up.bucket.listing() == {}
 
+    def test_a_folder_that_vanishes_does_not_empty_the_bucket(self, bucket, fast, tmp_path):
+        here = tmp_path / "here"
+        with at(bucket, here) as up:
+            (here / "trials" / "t").mkdir(parents=True)
+            (here / "trials" / "t" / "decoder.safetensors").write_text("key")
+            wait_for(lambda: up.bucket.listing("trials/"))
+            shutil.rmtree(here)
+            here.mkdir()
+            (here / "summary.json").write_text("{}")
+            wait_for(lambda: up.bucket.listing("summary"))
+        assert set(bucket.listing()) == {"summary.json", "trials/t/decoder.safetensors"}
+
+    def test_marks_of_folders_are_no_files(self, bucket, fast, tmp_path):
+        bucket.put("", b"")
+        bucket.put("trials/", b"")
+        with at(bucket, tmp_path / "here"):
+            assert [path.name for path in (tmp_path / "here").iterdir()] == [".carried"]
+
     def test_names_that_leave_the_folder_stay_where_they_are(self, bucket, fast, tmp_path):
         here = tmp_path / "here"
         with at(bucket, here) as up:
@@ -209,10 +228,18 @@ class TestTheLease:
             pass
         child = subprocess.Popen(["true"])
         child.wait()
-        up.bucket.put("lease.json", json.dumps({"host": storage.HOST, "pid": child.pid}).encode())
+        up.bucket.put("lease.json", json.dumps(json.loads(storage._holder()) | {"pid": child.pid}).encode())
         begin = time.monotonic()
         with at(bucket, tmp_path / "2"):
             assert time.monotonic() - begin < storage.LEASE_SECONDS / 2
+
+    @pytest.mark.parametrize("other", [{"machine": "another of this name"}, {"host": "another"}, {"machine": ""}])
+    def test_a_process_of_another_machine_may_live(self, other):
+        child = subprocess.Popen(["true"])
+        child.wait()
+        gone = json.loads(storage._holder()) | {"pid": child.pid}
+        assert storage._is_dead(gone)
+        assert not storage._is_dead(gone | other)
 
     def test_who_lost_it_writes_no_more(self, bucket, fast, tmp_path):
         here = tmp_path / "here"
