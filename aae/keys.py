@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -154,6 +155,11 @@ def _opened(path: Path, passphrase: Callable[[], str] | None) -> Iterator[tuple[
     yield header, {name: list(value.shape) for name, value in tensors.items()}, lambda: tensors
 
 
+def is_identity(pair: str) -> bool:
+    """Whether a text can be the identity of a pair, and so may be printed, whoever wrote it."""
+    return re.fullmatch("[0-9a-f]{32}", pair) is not None
+
+
 def is_locked(path: Path) -> bool:
     """Whether a file is locked by a passphrase; `OSError` where it cannot be read."""
     with path.open("rb") as file:
@@ -166,6 +172,8 @@ def _described(path: Path, header: dict[str, str]) -> tuple[str, LatentConfig, N
         raise KeyFileError(f"{path}: is not an encoder or decoder of this project (no {', '.join(sorted(missing))})")
     if header["format"] != FORMAT or header["part"] not in _PARTS:
         raise KeyFileError(f"{path}: has format {header['format']!r}, part {header['part']!r}: cannot be read here")
+    if not is_identity(header["pair"]):
+        raise KeyFileError(f"{path}: names its pair {header['pair'][:40]!r}, not by 32 hexadecimal digits")
     try:
         latent, network = (_configuration(cls, header[key]) for cls, key in _CONFIGURATIONS)
     except (ValueError, TypeError, RecursionError) as error:

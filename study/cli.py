@@ -35,6 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a file where a folder must be, or no permission
+        if error.filename is None:
+            raise
+        print(
+            f"study: {error.filename}: {error.strerror}: choose another place, or change who may write", file=sys.stderr
+        )
+        return 2
 
 
 def parser() -> argparse.ArgumentParser:

@@ -137,9 +137,16 @@ def _mask(options: argparse.Namespace) -> None:
     key = read_key(options.encoder, "encoder")
     size, channels = key.network.image_size, key.network.channels
     pictures = Pictures(options.images, size=size, channels=channels, skip_broken=options.skip_broken)
-    count = write_masked(key, pictures, options.out, labels=options.labels, names=options.names)
-    for line in pictures.skipped:
-        print(f"study: skipped: {line}", file=sys.stderr)
+
+    def told(count: int) -> None:
+        while pictures.skipped:
+            print(f"study: skipped: {pictures.skipped.pop(0)}", file=sys.stderr)
+        if sys.stderr.isatty():
+            end = "" if count < pictures.count else "\n"
+            print(f"\r{count:,} of {pictures.count:,}", end=end, file=sys.stderr, flush=True)
+
+    count = write_masked(key, pictures, options.out, labels=options.labels, names=options.names, told=told)
+    told(count)
     print(f"{options.out}: {count} masked forms of {key.latent.length} numbers, pair {key.pair}")
 
 
@@ -172,8 +179,12 @@ def _learn(options: argparse.Namespace) -> None:
         raise InputError(f"--classifiers {unknown[0]}: must be of {', '.join(NAMES)}")
     if not 1 <= options.splits <= 1000:
         raise InputError(f"--splits {options.splits}: must be from 1 to 1000")
-    if options.save and options.save.exists():
-        raise InputError(f"{options.save}: is already there: choose another --save")
+    for option in ("save", "out"):
+        path = getattr(options, option)
+        if path and path.exists():
+            raise InputError(f"{path}: is already there: choose another --{option}")
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)  # now rather than after the training
     masked, config = open_masked(options.masked), ClassifiersConfig()
     table = classify_masked(masked, names, config, options.splits, options.seed)
     for row in table.to_dict("records"):

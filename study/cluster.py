@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,13 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+#: Seconds a machine has to reach the study's folder or bucket.
+ANSWERS = 300
+
+#: On one machine Ray, which runs whatever it is sent, has to listen on loopback alone, and to let in only who knows a
+#: token that leaves no file behind. Its switch for the first is named after the systems where that is the rule.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
 
 @contextmanager
 def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]:
@@ -38,8 +46,9 @@ def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]
     for key in ("RAY_TASK_MAX_RETRIES", "RAY_task_oom_retries"):  # out of memory, Ray else tries for ever
         os.environ[key] = str(resources.retries)
     if address is None:
-        # One machine, loopback only: nobody to keep out, and no token file left behind.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        if "ray" not in sys.modules:  # which looks at this when it is imported
+            os.environ |= LOOPBACK
     else:
         _check_answers(address)
     import ray
@@ -125,15 +134,20 @@ def check_nodes(out: Path, bucket: Bucket | None) -> None:
             return f"{type(error).__name__}: {error}"
         return ""
 
+    def told(node: str) -> str:
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        try:
+            return str(ray.get(reach.options(scheduling_strategy=there).remote(), timeout=ANSWERS))
+        except ray.exceptions.RayError as error:  # it left meanwhile, or its disk hangs
+            return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
     try:
         sign.write_text(token)
         for node in ray.nodes():
-            if node["Alive"]:
-                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                if reason := ray.get(reach.options(scheduling_strategy=there).remote()):
-                    raise InputError(
-                        f"{bucket.url if bucket else out}: machine {node['NodeManagerAddress']} does not reach it "
-                        f"({reason[:200]}): put --out on a folder that all machines share, or set storage.url"
-                    )
+            if node["Alive"] and (reason := told(node["NodeID"])):
+                raise InputError(
+                    f"{bucket.url if bucket else out}: machine {node['NodeManagerAddress']} does not reach it "
+                    f"({reason[:200]}): put --out on a folder that all machines share, or set storage.url"
+                )
     finally:
         sign.unlink(missing_ok=True)

@@ -290,11 +290,12 @@ def _results(done: list[Any]) -> list[Any]:
     """What tasks returned; `InputError` where one was lost for good: out of memory, or with its machine."""
     try:
         return list(ray.get(done))
-    except RayTaskError:
-        raise  # what the task itself raised
     except RayError as error:
-        reason = " ".join(str(error).split())[:200]
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if not isinstance(cause, RayError):
+            raise  # what the task itself raised
+        reason = " ".join(str(cause).split())[:200]
         raise InputError(
-            f"a task was lost ({type(error).__name__}: {reason}): give it more memory or resources.retries; the same "
+            f"a task was lost ({type(cause).__name__}: {reason}): give it more memory or resources.retries; the same "
             f"command goes on"
         ) from None

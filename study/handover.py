@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 import classifiers
 from aae.config import LatentConfig
-from aae.keys import Key, KeyFileError, is_locked, load_key, write_private
+from aae.keys import Key, KeyFileError, is_identity, is_locked, load_key, write_private
 from aae.locks import LockError, lock, unlock
 from aae.masking import mask, unmask
 from classifiers import ClassifiersConfig, Scores
@@ -86,7 +86,8 @@ class MaskedFile:
         if not self.count:
             raise InputError(f"{self.path}: holds no masked forms: mask some pictures first")
         parts = list(self.chunks())
-        return np.concatenate([p[0] for p in parts]), np.array([label for p in parts for label in p[1]])
+        # One long label must not make the others as long.
+        return np.concatenate([p[0] for p in parts]), np.array([label for p in parts for label in p[1]], dtype=object)
 
 
 def open_masked(path: Path) -> MaskedFile:
@@ -101,6 +102,8 @@ def open_masked(path: Path) -> MaskedFile:
         raise InputError(f"{path}: is not a readable Parquet file ({' '.join(str(error).split())[:120]})") from None
     if header.get("format") != FORMAT or "pair" not in header or "masked" not in schema.names:
         raise InputError(f"{path}: holds no masked forms of this project: make it with `study mask`")
+    if not is_identity(header["pair"]):
+        raise InputError(f"{path}: names its pair {header['pair'][:40]!r}, not by 32 hexadecimal digits")
     try:
         latent = LatentConfig(gaussian=int(header["gaussian"]), categorical=int(header["categorical"]))
     except (KeyError, ValueError):
@@ -115,8 +118,20 @@ def open_masked(path: Path) -> MaskedFile:
     return MaskedFile(path, header["pair"], latent.gaussian, latent.categorical, count, "label" in told, "name" in told)
 
 
-def write_masked(encoder: Key, pictures: Pictures, out: Path, *, labels: bool, names: bool) -> int:
-    """Mask pictures into a file, a chunk at a time; return how many. The file appears when it is whole."""
+def write_masked(
+    encoder: Key,
+    pictures: Pictures,
+    out: Path,
+    *,
+    labels: bool,
+    names: bool,
+    told: Callable[[int], None] = lambda count: None,
+) -> int:
+    """Mask pictures into a file, a chunk at a time; return how many. The file appears when it is whole.
+
+    Args:
+        told: is called after every chunk with how many there are.
+    """
     if out.exists():
         raise InputError(f"{out}: is already there: choose another --out")
     header = {"format": FORMAT, "pair": encoder.pair, **{k: str(v) for k, v in vars(encoder.latent).items()}}
@@ -136,6 +151,7 @@ def write_masked(encoder: Key, pictures: Pictures, out: Path, *, labels: bool, n
                 arrays += [pa.array(chunk.names)] if names else []
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
                 count += len(masked)
+                told(count)
         beside.replace(out)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from None

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from sklearn.preprocessing import StandardScaler
 
 from aae.config import LatentConfig, require
+from aae.keys import is_identity
 from classifiers import MLP, layer_shapes
 from classifiers.config import MlpConfig
 from study.config import InputError
@@ -49,7 +50,7 @@ class ModelInfo:
     """On the part that chose the epoch: too kind by that choice."""
 
     def __post_init__(self) -> None:
-        is_pair = isinstance(self.pair, str) and re.fullmatch("[0-9a-f]{32}", self.pair)
+        is_pair = isinstance(self.pair, str) and is_identity(self.pair)
         require(bool(is_pair), "pair", self.pair, "32 hexadecimal digits")
         for key in ("gaussian", "categorical", "trained_on"):
             value = getattr(self, key)

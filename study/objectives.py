@@ -126,7 +126,7 @@ OBJECTIVES: dict[str, Objective] = {
         lambda t: t.secrecy.mse_at_k
     ),
     "reidentification": Objective(
-        "minimize", False, "share of images found again among their masked forms with 30 leaked pairs, or the nearest number tried",
+        "minimize", False, "share of images found again with 30 leaked pairs, or the nearest number tried",
         lambda t: t.secrecy.reidentification,
     ),
 }  # fmt: skip

@@ -27,13 +27,19 @@ Images = NDArray[np.uint8]
 #: Pixels of the largest picture that is opened.
 LARGEST = 50_000_000
 
-#: Images read, masked and written at once.
-CHUNK = 500
+#: Images read, masked and written at once, and what they may weigh in an archive: as many as fit, but one at least.
+CHUNK, CHUNK_BYTES = 500, 1 << 26
+
+#: Bytes of the labels, or of the names of classes, in an archive.
+SMALL = 1 << 28
 
 #: What reading a damaged, encrypted or hostile archive raises.
 UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, KeyError, RuntimeError, MemoryError)
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+
+#: What is opened, whatever a file is called: Pillow knows formats that start other programs.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
 @dataclass(frozen=True)
@@ -94,10 +100,14 @@ class Pictures:
                 yield Chunk(np.stack(images), names, labels)
 
     def _opened(self, file: Path) -> Images:
-        if not file.resolve().is_relative_to(self._path.resolve()):
+        try:
+            inside = file.resolve().is_relative_to(self._path.resolve())
+        except (OSError, RuntimeError):  # a link that leads to itself
+            inside = False
+        if not inside:
             raise InputError(f"{file}: is a link that leaves {self._path}: copy the picture there instead")
         try:
-            with Image.open(file) as picture:
+            with Image.open(file, formats=FORMATS) as picture:
                 width, height = picture.size
                 if width * height > LARGEST:
                     raise InputError(f"{file}: has {width} x {height} pixels, more than {LARGEST:,}: shrink it first")
@@ -164,10 +174,11 @@ class _ArrayReader:
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[Any] | None]]:
         row = int(np.prod(self.shape[1:]))
+        most = max(1, min(CHUNK, CHUNK_BYTES // row))
         with zipfile.ZipFile(self._path) as archive, archive.open(f"{self._name}.npy") as file:
             self._header(file)
-            for begin in range(0, self.shape[0], CHUNK):
-                count = min(CHUNK, self.shape[0] - begin)
+            for begin in range(0, self.shape[0], most):
+                count = min(most, self.shape[0] - begin)
                 try:
                     content = file.read(count * row)
                 except UNREADABLE as error:
@@ -191,11 +202,17 @@ class _ArrayReader:
     def _small(self, name: str) -> NDArray[Any] | None:
         if not name:
             return None
+        array: NDArray[Any] | None = None
         try:
-            with np.load(self._path, allow_pickle=False) as archive:
-                array: NDArray[Any] = archive[name]
+            with zipfile.ZipFile(self._path) as whole, whole.open(f"{name}.npy") as file:
+                shape, dtype = self._header(file)
+            if math.prod(shape) * dtype.itemsize <= SMALL:
+                with np.load(self._path, allow_pickle=False) as archive:
+                    array = archive[name]
         except (ValueError, *UNREADABLE) as error:
             raise InputError(f"{self._path}: {name}: is not a plain array ({error})") from None
+        if array is None:
+            raise InputError(f"{self._path}: {name}: unpacks to more than {SMALL:,} bytes: give shorter ones")
         return array
 
     def _class_names(self, members: set[str]) -> list[str]:

@@ -102,6 +102,41 @@ def test_the_drivers_code_goes_along(nodes, tmp_path):
     assert not place.startswith((str(tmp_path), str(Path(__file__).parents[2])))
 
 
+#: Prints where Ray's processes listen, as the kernel writes addresses, and how they are told who may speak to them.
+LISTENING = """
+import os
+from pathlib import Path
+from study.cluster import connected
+from study.config import ResourcesConfig
+from tests.kill import descendants
+with connected(None, ResourcesConfig()):
+    import ray
+    print(ray.get(ray.remote(lambda: os.environ["RAY_AUTH_MODE"]).remote()))
+    own = set()
+    for pid in [os.getpid(), *descendants(os.getpid())]:
+        for handle in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                own.add(os.readlink(handle))
+            except FileNotFoundError:
+                pass
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in own:
+                print(fields[1].partition(":")[0])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="no /proc")
+def test_on_one_machine_nobody_else_gets_in():
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", LISTENING], cwd=root, capture_output=True, text=True, check=True)
+    mode, *addresses = done.stdout.splitlines()
+    assert mode == "token"
+    assert len(addresses) > 3
+    assert set(addresses) <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("s3")  # its credentials

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import stat
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +24,8 @@ from classifiers import ClassifiersConfig
 from classifiers.config import MlpConfig
 from study.cli import main
 from study.config import InputError
-from study.datasets import load
 from study.handover import _over_splits, learn_model, open_masked
 from study.model_file import read_model, write_model
-from study.pictures import Pictures
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "own-data.md").read_text()
@@ -259,58 +256,6 @@ def test_two_columns_of_one_name_are_told(tmp_path):
         open_masked(tmp_path / "m.parquet")
 
 
-class TestArchivesOfPictures:
-    IMAGES = np.zeros((4, 16, 16), dtype=np.uint8)
-
-    def chunks(self, tmp_path, **arrays):
-        np.savez(tmp_path / "x.npz", **({"images": self.IMAGES} | arrays))
-        return list(Pictures(tmp_path / "x.npz", size=16, channels=1))
-
-    def test_labels_may_be_text(self, tmp_path):
-        (chunk,) = self.chunks(tmp_path, labels=np.array(["cat", "dog", "cat", "cow"]))
-        assert chunk.labels == ["cat", "dog", "cat", "cow"]
-
-    @pytest.mark.parametrize(
-        ("arrays", "told"),
-        [
-            ({"labels": np.zeros(4), "class_names": np.array(["a"])}, "must be whole numbers or text"),
-            ({"labels": np.zeros(4, int), "class_names": np.array("a")}, "must be a list"),
-            ({"images": np.zeros((4, 0, 16), dtype=np.uint8)}, "pixels each"),
-        ],
-    )
-    def test_what_cannot_be_is_told(self, tmp_path, arrays, told):
-        with pytest.raises(InputError, match=told):
-            self.chunks(tmp_path, **arrays)
-
-    @pytest.mark.parametrize("change", ["damaged", "encrypted", "method", "shape"])
-    def test_a_hostile_archive_is_told(self, tmp_path, change):
-        path = tmp_path / "x.npz"
-        images = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
-        if change == "shape":  # says that it holds more than there is memory
-            content = io.BytesIO()
-            np.save(content, images)
-            head = content.getvalue().replace(b"(40, 16, 16), }        ", b"(9999999, 999, 999), } ")
-            with zipfile.ZipFile(path, "w") as archive:
-                archive.writestr("images.npy", head)
-                archive.writestr("train_images.npy", head)
-        else:
-            np.savez_compressed(path, images=images, train_images=images)
-            content = bytearray(path.read_bytes())
-            for mark, flags, method in ((b"PK\x03\x04", 6, 8), (b"PK\x01\x02", 8, 10)):
-                place = content.find(mark)
-                while place >= 0:
-                    content[place + flags] |= change == "encrypted"
-                    content[place + method] = 99 if change == "method" else content[place + method]
-                    place = content.find(mark, place + 1)
-            if change == "damaged":
-                content[200:4000] = bytes(3800)
-            path.write_bytes(content)
-        with pytest.raises(InputError, match=r"x\.npz"):
-            list(Pictures(path, size=16, channels=1))
-        with pytest.raises(InputError, match=r"x\.npz"):
-            load(f"npz:{path}", tmp_path)
-
-
 class TestASavedModel:
     def test_it_predicts_what_was_learned_chunk_by_chunk(self, learned, tmp_path, capsys):
         _, model, file = learned
@@ -386,15 +331,33 @@ class TestASavedModel:
         assert "is damaged" in told
         assert sorted(p.name for p in tmp_path.iterdir()) == ["h.parquet", "torn.parquet"]
 
-    def test_a_pair_that_could_not_be_read_back_is_not_saved(self, tmp_path, capsys):
-        path = file_of(tmp_path / "m.parquet", np.eye(10), pair="mine", labels=["a", "b"] * 5)
-        told = refused(capsys, "classify", path, "--classifiers", "mlp", "--splits", "1", "--save", tmp_path / "m")
-        assert "pair = 'mine'" in told
+    def test_an_identity_that_would_write_to_the_terminal_is_refused(self, tmp_path, capsys):
+        path = file_of(tmp_path / "m.parquet", np.eye(10), pair="\x1b[2J", labels=["a", "b"] * 5)
+        for command in ("classify", "inspect"):
+            assert "names its pair '\\x1b[2J'" in refused(capsys, command, path)
         empty = file_of(tmp_path / "e.parquet", np.ones((0, 10)), labels=[])
         assert "holds no masked forms" in refused(capsys, "classify", empty)
 
 
 class TestBadInput:
+    def test_a_file_where_a_folder_must_be(self, pictures, pairs, tmp_path, capsys):
+        key, file = pairs / "1" / "decoder.safetensors", tmp_path / "file"
+        file.write_text("mine")
+        masked = file_of(tmp_path / "m.parquet", np.eye(10), labels=["a", "b"] * 5)
+        own = tmp_path / "own.parquet"
+        assert (
+            main(["mask", str(pictures), "--encoder", str(key.with_name("encoder.safetensors")), "--out", str(own)])
+            == 0
+        )
+        for command in (
+            ("unmask", own, "--key", key, "--out", file),
+            ("train", "quick", "--out", file),
+            ("classify", masked, "--out", file / "table.csv"),
+        ):
+            assert str(file) in refused(capsys, *command)
+        assert "is already there" in refused(capsys, "classify", masked, "--out", file)
+        assert file.read_text() == "mine"
+
     def test_pictures(self, pictures, pairs, tmp_path, capsys):
         key, out = pairs / "1" / "encoder.safetensors", tmp_path / "m.parquet"
         folder = tmp_path / "mixed"

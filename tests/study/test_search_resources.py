@@ -76,8 +76,13 @@ def test_a_task_that_is_lost_for_good_is_told(one_logical_gpu):
     def wrong():
         raise ZeroDivisionError
 
-    with pytest.raises(InputError, match=r"a task was lost \(WorkerCrashedError"):
-        list(_as_done([lost.remote]))
+    @one_logical_gpu.remote
+    def needs(found):
+        return found
+
+    for call in (lost.remote, lambda: needs.remote(lost.remote())):
+        with pytest.raises(InputError, match=r"a task was lost \(WorkerCrashedError"):
+            list(_as_done([call]))
     with pytest.raises(ZeroDivisionError):
         list(_as_done([wrong.remote]))
 

@@ -1,0 +1,95 @@
+"""Pictures that strangers hand over: archives and files that are damaged, hostile, or larger than they look."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import EpsImagePlugin
+
+from study import pictures
+from study.config import InputError
+from study.datasets import load
+from study.pictures import Pictures
+
+
+class TestArchivesOfPictures:
+    IMAGES = np.zeros((4, 16, 16), dtype=np.uint8)
+
+    def chunks(self, tmp_path, **arrays):
+        np.savez(tmp_path / "x.npz", **({"images": self.IMAGES} | arrays))
+        return list(Pictures(tmp_path / "x.npz", size=16, channels=1))
+
+    def test_labels_may_be_text(self, tmp_path):
+        (chunk,) = self.chunks(tmp_path, labels=np.array(["cat", "dog", "cat", "cow"]))
+        assert chunk.labels == ["cat", "dog", "cat", "cow"]
+
+    @pytest.mark.parametrize(
+        ("arrays", "told"),
+        [
+            ({"labels": np.zeros(4), "class_names": np.array(["a"])}, "must be whole numbers or text"),
+            ({"labels": np.zeros(4, int), "class_names": np.array("a")}, "must be a list"),
+            ({"images": np.zeros((4, 0, 16), dtype=np.uint8)}, "pixels each"),
+        ],
+    )
+    def test_what_cannot_be_is_told(self, tmp_path, arrays, told):
+        with pytest.raises(InputError, match=told):
+            self.chunks(tmp_path, **arrays)
+
+    @pytest.mark.parametrize("name", ["labels", "class_names"])
+    def test_labels_that_would_fill_the_memory_are_told(self, tmp_path, monkeypatch, name):
+        monkeypatch.setattr(pictures, "SMALL", 1000)
+        with pytest.raises(InputError, match=f"{name}: unpacks to more than 1,000 bytes"):
+            self.chunks(tmp_path, **{"labels": np.zeros(4, int), name: np.array(["x" * 100] * 4)})
+
+    def test_large_images_come_in_smaller_chunks(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(pictures, "CHUNK_BYTES", 3 * 16 * 16 + 1)
+        images = np.arange(7, dtype=np.uint8)[:, None, None] * np.ones((16, 16), dtype=np.uint8)
+        chunks = self.chunks(tmp_path, images=images, labels=np.arange(7))
+        assert [len(chunk.images) for chunk in chunks] == [3, 3, 1]
+        assert [label for chunk in chunks for label in chunk.labels] == list("0123456")
+        assert np.array_equal(np.concatenate([chunk.images for chunk in chunks])[..., 0], images)
+
+    @pytest.mark.parametrize("change", ["damaged", "encrypted", "method", "shape"])
+    def test_a_hostile_archive_is_told(self, tmp_path, change):
+        path = tmp_path / "x.npz"
+        images = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
+        if change == "shape":  # says that it holds more than there is memory
+            content = io.BytesIO()
+            np.save(content, images)
+            head = content.getvalue().replace(b"(40, 16, 16), }        ", b"(9999999, 999, 999), } ")
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("images.npy", head)
+                archive.writestr("train_images.npy", head)
+        else:
+            np.savez_compressed(path, images=images, train_images=images)
+            content = bytearray(path.read_bytes())
+            for mark, flags, method in ((b"PK\x03\x04", 6, 8), (b"PK\x01\x02", 8, 10)):
+                place = content.find(mark)
+                while place >= 0:
+                    content[place + flags] |= change == "encrypted"
+                    content[place + method] = 99 if change == "method" else content[place + method]
+                    place = content.find(mark, place + 1)
+            if change == "damaged":
+                content[200:4000] = bytes(3800)
+            path.write_bytes(content)
+        with pytest.raises(InputError, match=r"x\.npz"):
+            list(Pictures(path, size=16, channels=1))
+        with pytest.raises(InputError, match=r"x\.npz"):
+            load(f"npz:{path}", tmp_path)
+
+
+class TestFiles:
+    def test_a_format_that_starts_another_program_is_not_opened(self, tmp_path, monkeypatch):
+        started = []
+        monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: started.append(a))
+        eps = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\n%%EndProlog\nshowpage\n"
+        (tmp_path / "x.png").write_text(eps)
+        with pytest.raises(InputError, match="is not a picture that can be read"):
+            list(Pictures(tmp_path, size=16, channels=1))
+        assert not started
+
+    def test_a_link_to_itself_is_told(self, tmp_path):
+        (tmp_path / "x.png").symlink_to(tmp_path / "x.png")
+        with pytest.raises(InputError, match=r"x\.png: is a link that leaves"):
+            list(Pictures(tmp_path, size=16, channels=1))
