@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from aae.config import AutoencoderConfig
 from study.config import InputError, StudyConfig
@@ -199,13 +200,14 @@ class Mirrors:
     def __init__(self, config: StudyConfig, folder: Path) -> None:
         self._search, self._folder = config.search, folder
         self._work = folder / ".optuna.db"
-        self._studies = [self._open(RDBStorage(f"sqlite:///{self._work}"), folder.name)]
         search = config.search
-        if search.storage:  # where others may have a study of that name
-            differs = [search.space, search.objectives, config.training, config.network, config.data, config.seed]
-            name = f"{folder.name}-{identity(list(map(repr, differs)), 6)}"
-            self._studies.append(self._open(_storage(search.storage), name))
-        self._have = [{t.user_attrs.get("trial") for t in study.get_trials(deepcopy=False)} for study in self._studies]
+        with _in_one_line():
+            self._studies = [self._open(RDBStorage(f"sqlite:///{self._work}"), folder.name)]
+            if search.storage:  # where others may have a study of that name
+                differs = [search.space, search.objectives, config.training, config.network, config.data, config.seed]
+                name = f"{folder.name}-{identity(list(map(repr, differs)), 6)}"
+                self._studies.append(self._open(_storage(search.storage), name))
+            self._have = [{t.user_attrs.get("trial") for t in one.get_trials(deepcopy=False)} for one in self._studies]
 
     def _open(self, storage: BaseStorage, name: str) -> Study:
         return optuna.create_study(
@@ -217,10 +219,8 @@ class Mirrors:
 
     def add(self, records: Iterable[Record]) -> None:
         """Bring every copy up to date; a trial that is there is not added again."""
-        try:
+        with _in_one_line():
             self._add(list(records))
-        except (StorageInternalError, sqlite3.Error, ValueError) as error:
-            raise OSError(f"Optuna's copy: {' '.join(str(error).split())[:200]}") from None
 
     def _add(self, records: list[Record]) -> None:
         for study, have in zip(self._studies, self._have, strict=True):
@@ -232,6 +232,17 @@ class Mirrors:
         with closing(sqlite3.connect(self._work)) as work, closing(sqlite3.connect(beside)) as copy:
             work.backup(copy)
         beside.replace(self._folder / "optuna.db")
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Whatever a database says is a disk that is full, or away."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError, sqlite3.Error, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise OSError(f"Optuna's copy: {' '.join(str(error).split())[:200]}") from None
 
 
 def _storage(url: str) -> BaseStorage:

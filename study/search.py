@@ -267,6 +267,8 @@ class _Listener(tune.Callback):
         spec = TrialSpec.from_plain(trial.config["spec"])
         if "failed" in result:
             self._failed[spec.id] = result["failed"]
+            taken = {"time_total_s": float(result["time_total_s"])}  # a time budget counts it
+            self._last[spec.id] = self._last.get(spec.id, {}) | taken
             return
         if "away" in result:
             self.trouble = self.trouble or OSError(result["away"])

@@ -39,8 +39,16 @@ class Secrecy:
 
     @property
     def pairs_to_unmask(self) -> float:
-        """Logarithm to base 10 of the pairs that reach the target; where none do, one more than of the most tried."""
-        return float(np.log10(pairs_to_reach(self.curve, self.target) or 10 * max(self.curve)))
+        """Logarithm to base 10 of the pairs that reach the target; where none do, one more than of the most tried.
+
+        Between two numbers tried the curve is taken to be straight, on logarithms of both.
+        """
+        reached = pairs_to_reach(self.curve, self.target)
+        fewer = max((k for k in self.curve if reached and k < reached), default=None)
+        if not reached or not fewer:
+            return float(np.log10(reached or 10 * max(self.curve)))
+        ends = np.log10([fewer, reached]), -np.log10([self.curve[fewer], max(self.curve[reached], 1e-12)])
+        return float(np.interp(-np.log10(self.target), ends[1], ends[0]))
 
     @property
     def mse_at_k(self) -> float:

@@ -18,6 +18,9 @@ from study.seeds import identity
 #: The epochs of a finished trial, by its identity.
 Histories = Callable[[str], list[dict[str, float]]]
 
+#: Fresh seeds without which no configuration is said to dominate another.
+ENOUGH = 4
+
 #: Accuracy on the test parts, from the full classification; it takes the place of the accuracy on validation draws.
 TEST = "test accuracy"
 
@@ -101,9 +104,19 @@ def _finalists(config: StudyConfig, records: list[Record], histories: Histories)
             differences = {name: paired(values[name], measured[first][name], comparisons) for name in compared}
             row["differences"] = differences
             row["verdict"] = judgement(differences, compared)
+            if row["verdict"] == "dominates" and (doubt := _doubt(groups[point] + groups[first], row["seeds"])):
+                row["verdict"] = f"better in everything, {doubt}"
             row["equal_seconds"] = _at_equal_seconds(groups[point], groups[first], histories)
         rows.append(row)
     return rows
+
+
+def _doubt(fresh: list[Record], seeds: int) -> str:
+    """Why a configuration that is better in everything is not said to dominate."""
+    failed = sum(r.what["status"] != "complete" for r in fresh)
+    if failed:
+        return f"but {failed} of the fresh trials failed"
+    return "" if seeds >= ENOUGH else f"but on {seeds} seeds, where it takes {ENOUGH}"
 
 
 def _compared(config: StudyConfig, tested: Mapping[str, float]) -> dict[str, str]:
@@ -115,14 +128,16 @@ def _compared(config: StudyConfig, tested: Mapping[str, float]) -> dict[str, str
 
 
 def _test_accuracies(config: StudyConfig, records: list[Record]) -> dict[str, float]:
-    """Mean accuracy over the study's draws of each autoencoder, by the classifier of the search."""
-    found: dict[str, list[float]] = {}
+    """Mean accuracy of each autoencoder over the draws that all have, by the classifier of the search."""
+    found: dict[str, dict[tuple[Any, ...], float]] = {}
     for r in records:
         if r.kind == "classification" and r.what["representation"] == "masked":
             wanted = "shared" if "shared" in config.protocols else config.protocols[0]
             if (r.what["protocol"], r.what["classifier"]) == (wanted, config.search.classifier):
-                found.setdefault(r.trial, []).append(r.metrics["accuracy"])
-    return {trial: float(np.mean(values)) for trial, values in found.items()}
+                draw = tuple(r.what[key] for key in ("dataset", "classes", "draw"))
+                found.setdefault(r.trial, {})[draw] = r.metrics["accuracy"]
+    shared = set.intersection(*map(set, found.values())) if found else set()
+    return {trial: float(np.mean([of[draw] for draw in sorted(shared)])) for trial, of in found.items() if shared}
 
 
 def _measured(

@@ -51,7 +51,8 @@ def section(folder: Path, search: Found) -> Section:
             f"{len(trials)} configurations were tried: {told}. They were judged by {directions}, on training and "
             f"validation data alone. A star marks the Pareto front: no other trial is as good in everything and "
             f"better in something. Finalists were trained again with fresh seeds, and only those numbers, paired by "
-            f"seed, carry a verdict; their intervals hold together at 95% (Bonferroni).",
+            f"seed, carry a verdict; the intervals of all differences hold together at 95% (Bonferroni), those of "
+            f"means and at equal seconds each by itself.",
         ],
         [("Finalists on fresh seeds", _finalists(search))] if search["finalists"] else [],
         [

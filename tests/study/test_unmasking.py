@@ -87,7 +87,9 @@ class TestObjectives:
 
     def test_their_values(self):
         measured = self.MEASURED
-        assert measured.pairs_to_unmask == pytest.approx(np.log10(300))
+        way = np.log(0.05 / 0.02) / np.log(0.05 / 0.01)  # from 10 to 300 pairs
+        assert measured.pairs_to_unmask == pytest.approx(1 + way * np.log10(30))
+        assert Secrecy(0.02, {10: 0.02, 100: 0.01}, 0.0).pairs_to_unmask == 1
         assert measured.mse_at_k == 0.01  # at the number nearest to 1,000
 
     def test_a_target_never_reached_is_finite_and_best(self):
