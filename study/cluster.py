@@ -31,7 +31,7 @@ ANSWERS = 300
 
 #: On one machine Ray, which runs whatever it is sent, has to listen on loopback alone, and to let in only who knows a
 #: token that leaves no file behind. Its switch for the first is named after the systems where that is the rule.
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 
 @contextmanager
@@ -46,9 +46,8 @@ def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]
     for key in ("RAY_TASK_MAX_RETRIES", "RAY_task_oom_retries"):  # out of memory, Ray else tries for ever
         os.environ[key] = str(resources.retries)
     if address is None:
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        if "ray" not in sys.modules:  # which looks at this when it is imported
-            os.environ |= LOOPBACK
+        if "ray" not in sys.modules:  # which looks at these when it is imported
+            os.environ |= ALONE | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     else:
         _check_answers(address)
     import ray

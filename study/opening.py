@@ -56,8 +56,9 @@ def load_data(config: StudyConfig, data_dir: Path) -> Data:
 
 def check_folder(out: Path, config: StudyConfig) -> None:
     """Raise `InputError` unless a study of this configuration can begin or go on in the folder."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is not a folder: choose another --out")
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{out}: cannot be written ({there} is not a folder): choose another --out")
     kept = out / "config.json"
     if kept.exists():
         old = read_folder_config(out)

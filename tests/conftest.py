@@ -13,6 +13,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a Ray of this very process leaves no token file behind
 
 TINY = """
 title = "Tiny <study>"

@@ -72,8 +72,8 @@ def test_a_foreign_or_unwritable_folder_is_told_and_left_alone(refused, tmp_path
     (tmp_path / "notes.txt").write_text("mine")
     assert "is not empty and holds no study" in refused("run", "quick", "--out", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    assert "is not a folder" in refused("run", "quick", "--out", tmp_path / "notes.txt")
-    assert "cannot be written" in refused("run", "quick", "--out", tmp_path / "notes.txt" / "below")
+    for out in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "below"):
+        assert f"{out}: cannot be written" in refused("run", "quick", "--out", out)
 
 
 def test_an_address_that_does_not_answer_is_told(refused, out):
