@@ -90,6 +90,9 @@ def _accepted_by_ray(config: dict[str, Any], resources: ResourcesConfig, storage
         yield "head_start_ray_commands: without --autoscaling-config=~/ray_bootstrap_config.yaml no worker ever starts"
     yield from _missing_files(config)
     yield from _images(config)
+    yield from _open_doors(config)
+    if storage.url and not re.search(r"boto3|\[s3\]", _commands(config)):
+        yield f"setup_commands: nothing installs boto3, without which no node reaches {storage.url}: install .[s3]"
     if _section(config, "provider").get("type") == "aws":
         yield from _aws(config)
         yield from _reach(config, storage)
@@ -141,8 +144,11 @@ def _images(config: dict[str, Any]) -> Iterator[str]:
             continue
         if tag.partition("-")[0] != ours:
             yield f"docker {key} = {image}: must be Ray {ours}, as in constraints.txt: another cannot join"
+            continue
         python = re.search(r"-py3(\d+)", tag)
-        if python and int(python[1]) < 11:
+        if not python:
+            yield f"docker {key} = {image}: does not say which Python: name one, as -py311"
+        elif int(python[1]) < 11:
             yield f"docker {key} = {image}: Python 3.{python[1]} is older than the 3.11 this project needs"
     commands = _commands(config)
     if _section(config, "provider").get("type") == "aws" and not images and not re.search(r"pip3? .*install", commands):
@@ -151,13 +157,22 @@ def _images(config: dict[str, Any]) -> Iterator[str]:
         yield f"setup_commands: a nightly Ray cannot be repeated: install ray=={ours}"
 
 
+def _open_doors(config: dict[str, Any]) -> Iterator[str]:
+    """Ray runs whatever it is sent: nodes must know the token, and ask for it."""
+    if not any(str(target).endswith("auth_token") for target in _section(config, "file_mounts")):
+        yield "file_mounts: no auth_token is brought to the nodes: mount ~/.ray/auth_token, as cluster.yaml does"
+    starts = [line for line in _commands(config, "start_ray_commands").splitlines() if "ray start" in line]
+    if any("RAY_AUTH_MODE=token" not in line for line in starts):
+        yield "start_ray_commands: a node would let in anyone: begin with RAY_AUTH_MODE=token, as cluster.yaml does"
+
+
 def _aws(config: dict[str, Any]) -> Iterator[str]:
     if _section(config, "provider").get("cache_stopped_nodes", True):
         yield "provider.cache_stopped_nodes: must be false, or `ray down` only stops machines and disks cost on"
     nodes = _section(config, "available_node_types")
     for name in nodes:
         given = _section(_section(nodes, name), "node_config")
-        for key in [key for key in given if key not in NODE_KEYS]:
+        for key in [str(key) for key in given if key not in NODE_KEYS]:
             close = difflib.get_close_matches(key, NODE_KEYS, n=1)
             hint = f": did you mean {close[0]}?" if close else ""
             yield f"{name}.node_config.{key}: is not known to EC2{hint}"
@@ -173,15 +188,21 @@ def _reach(config: dict[str, Any], storage: StorageConfig) -> Iterator[str]:
             if "IamInstanceProfile" not in _section(_section(nodes, name), "node_config"):
                 yield f"{name}.node_config.IamInstanceProfile: is missing: {storage.url} refuses a node without a role"
         return
-    mounts = _commands(config) + " ".join(map(str, _section(config, "docker").get("run_options", [])))
-    if not re.search(r"mount|efs|fsx|-v ", mounts):
+    mounts = _commands(config) + " ".join(map(str, _section(config, "docker").get("run_options") or []))
+    if not re.search(r"\bmount\b|\befs\b|\bfsx\b|-v ", mounts):
         yield "the study's storage.url is unset, and no shared folder is mounted: nodes could not exchange checkpoints"
 
 
 def _shares(config: dict[str, Any], resources: ResourcesConfig) -> Iterator[str]:
     nodes = _section(config, "available_node_types")
+    workers = [_section(nodes, name) for name in nodes if name != config.get("head_node_type")]
+    most = [config.get("max_workers"), max((_number(node.get("max_workers", 1)) for node in workers), default=0)]
+    if 0 in most:
+        yield "max_workers: is 0, so no worker ever starts: give the file and a node type some"
     given = [_section(_section(nodes, name), "resources") for name in nodes]
-    if not any(node.get("CPU", 0) >= resources.cpu and node.get("GPU", 0) >= resources.gpu for node in given):
+    if not any(
+        _number(node.get("CPU", 0)) >= resources.cpu and _number(node.get("GPU", 0)) >= resources.gpu for node in given
+    ):
         yield (
             f"available_node_types: none gives a trial its {resources.cpu} CPU and {resources.gpu:g} GPU, so it would "
             f"wait for ever: ask for less in resources.cpu and resources.gpu, or add a larger type"
@@ -195,9 +216,14 @@ def _commands(config: dict[str, Any], name: str = "commands") -> str:
         str(command)
         for table in [config, *nodes]
         for key, value in table.items()
-        if key.endswith(name) and value
+        if str(key).endswith(name) and isinstance(value, list)
         for command in value
     )
+
+
+def _number(value: Any) -> float:
+    """Of what a number should be; Ray's own check refuses anything else."""
+    return value if isinstance(value, int | float) else 0
 
 
 def _section(table: dict[str, Any], key: str) -> dict[str, Any]:

@@ -71,6 +71,15 @@ def node(config):
         (lambda c: c["provider"].pop("cache_stopped_nodes"), "cache_stopped_nodes: must be false"),
         (lambda c: node(c).pop("IamInstanceProfile"), "spot.node_config.IamInstanceProfile: is missing"),
         (lambda c: c["head_start_ray_commands"].pop(), "without --autoscaling-config"),
+        (lambda c: c.update(max_workers=0), "max_workers: is 0, so no worker ever starts"),
+        (lambda c: c["docker"].update(image="rayproject/ray:2.60.0-gpu"), "does not say which Python"),
+        (lambda c: c["file_mounts"].pop("/home/ray/.ray/auth_token"), "no auth_token is brought to the nodes"),
+        (
+            lambda c: c.update(worker_start_ray_commands=["ray start --address=$RAY_HEAD_IP:6379"]),
+            "a node would let in anyone",
+        ),
+        (lambda c: c.update(setup_commands=["pip install -c constraints.txt ."]), "nothing installs boto3"),
+        (lambda c: c["available_node_types"]["spot"]["resources"].update(CPU="8"), "'8' is not of type"),
         (lambda c: c["setup_commands"].append("pip install ray-nightly.whl"), "a nightly Ray cannot be repeated"),
     ],
 )
@@ -101,6 +110,12 @@ def test_without_a_bucket_a_shared_folder_must_be_mounted(filled):
         check_cluster_file(filled(), ResourcesConfig(), StorageConfig())
     mounted = filled(lambda c: c["docker"]["run_options"].append("-v /mnt/study:/study"))
     check_cluster_file(mounted, ResourcesConfig(), StorageConfig())
+
+
+def test_what_a_section_may_not_hold_breaks_nothing(filled):
+    odd = filled(lambda c: (c["docker"].update(run_options=None), c.update({7: ["x"]})))
+    with pytest.raises(InputError, match=r"cluster\.yaml: "):
+        check_cluster_file(odd, ResourcesConfig(), StorageConfig())
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1", "\0"])
