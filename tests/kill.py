@@ -1,7 +1,8 @@
 """Kill a study in every phase and see that nothing is lost: `python -m tests.kill PRESET-OR-FILE [--kills N]`.
 
-With `--losses N` the driver lives, and machines die: a study on two Ray nodes of this machine, one of which vanishes at
-so many random moments, each time to be replaced. With KEEP_TIMES set, what came of it is kept in `results/benchmarks`.
+With `--losses N` the driver lives, and machines die: a study on two Ray nodes of this machine, one of which vanishes so
+many times, at a random moment after the study has come further, and is replaced. With KEEP_TIMES set, what came of it
+is kept in `results/benchmarks`.
 
 A study runs in a process group of its own. When its folder shows the wanted phase, the driver is killed with SIGKILL;
 what Ray started must end by itself. The same command then goes on, and is killed in the next phase, until it ends.
@@ -45,14 +46,15 @@ class Watch:
     def __init__(self, folder: Path, rng: random.Random) -> None:
         self.folder, self._begin = folder, time.monotonic()
         self._wait = rng.uniform(0.5, 4.0)
-        self._epochs, self._trials = self._checkpoints(), self._kind("trial")
+        self._epochs, self._trials = self.checkpoints(), self._kind("trial")
         self._others = self._kind("classification") + self._kind("reconstruction")
 
     def _kind(self, kind: str) -> int:
         path = self.folder / "records.jsonl"
         return path.read_text().count(f'"kind": "{kind}"') if path.exists() else 0
 
-    def _checkpoints(self) -> dict[str, float]:
+    def checkpoints(self) -> dict[str, float]:
+        """When each was written."""
         found = {}
         for path in self.folder.glob("trials/*/checkpoint.safetensors"):
             try:
@@ -64,7 +66,7 @@ class Watch:
     def seen(self, phase: str) -> bool:
         look: dict[str, Callable[[], bool]] = {
             "start": lambda: time.monotonic() - self._begin > self._wait,
-            "epoch": lambda: any(self._epochs.get(k) != v for k, v in self._checkpoints().items()),
+            "epoch": lambda: any(self._epochs.get(k) != v for k, v in self.checkpoints().items()),
             "checkpoint": lambda: any(self.folder.glob("trials/*/.checkpoint.safetensors.*")),
             "finished trial": lambda: self._kind("trial") > self._trials,
             "fan-out": lambda: self._kind("classification") + self._kind("reconstruction") > self._others,
@@ -156,6 +158,12 @@ def run_killed(study: str, out: Path, kills: int, more: list[str], seed: int) ->
             print(f"not seen any more: {wanted.pop(0)}", flush=True)
 
 
+def _reached(out: Path) -> tuple[int, float]:
+    """What changes whenever a study has come further."""
+    watch = Watch(out, random.Random(0))
+    return len(read_records(out)) if out.exists() else 0, sum(watch.checkpoints().values())
+
+
 def run_losing(study: str, out: Path, losses: int, more: list[str], seed: int) -> list[str]:
     """A study on nodes that share its folder, through so many losses of one; return what was there at each."""
     from ray.cluster_utils import Cluster
@@ -166,17 +174,21 @@ def run_losing(study: str, out: Path, losses: int, more: list[str], seed: int) -
     try:
         living = [cluster.add_node(num_cpus=1, num_gpus=1) for _ in range(2)]
         process = start(study, out, ["--address", cluster.address, *more])
-        begin, told = time.monotonic(), []
+        begin, told, before = time.monotonic(), [], _reached(out)
         while process.poll() is None:
             if len(told) == losses:
                 process.wait()
                 break
-            time.sleep(rng.uniform(1, 9))
+            time.sleep(0.05)
+            if _reached(out) == before:  # what is lost again before it has begun shows nothing new
+                continue
+            time.sleep(rng.uniform(0, 6))
             cluster.remove_node(living.pop(rng.randrange(2)), allow_graceful=False)
             living.append(cluster.add_node(num_cpus=1, num_gpus=1))
             kinds = Counter(record.kind for record in read_records(out))
             told.append(f"{time.monotonic() - begin:.0f} s: {dict(kinds) or 'no record yet'}")
             print(f"loss {len(told)} after {told[-1]}", flush=True)
+            before = _reached(out)
         assert process.returncode == 0, (out.parent / f"{out.name}.log").read_text()[-3000:]
         assert len(told) == losses, "the study ended too early"
         return told

@@ -129,3 +129,16 @@ def test_a_study_that_has_not_ended_shows_what_it_has_and_says_that_less_may_do(
         for row in summary["unmasking"]
     ]
     assert use_and_secrecy(summary | {"classification": learned}).empty
+
+
+def test_use_and_secrecy_compares_by_the_attacks_that_all_met():
+    found = [record(name, YARDSTICK[name]) for name in YARDSTICKS]
+    found += [record("inversion", 0.01, 1000), record("ridge", 0.03, 1000)]
+    found += [record("ridge", 0.04, 1000, representation="noise@1")]
+    summary = summarise_attacks(found)
+    learned = [
+        {**{key: row[key] for key in PLACE}, "protocol": "shared", "classes": 2, "accuracy": {"mean": 0.9}}
+        for row in summary["unmasking"]
+    ]
+    rows = use_and_secrecy(summary | {"classification": learned}).to_dict("records")
+    assert [(row["secrecy: MSE"], row["of the best of"]) for row in rows] == [("0.0300", "ridge"), ("0.0400", "ridge")]
