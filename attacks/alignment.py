@@ -3,7 +3,7 @@
 Both clouds of points are brought to principal coordinates of deviation 1, turned onto each other, and matched; a
 ridge regression on the matches then restores. Nothing tells the attacker whether it worked.
 
-Shapes: N victims, L other vectors, M public images, R principal coordinates, P pixels.
+Shapes: N victims, L vectors in all, M public images, R principal coordinates, P pixels.
 """
 
 from __future__ import annotations

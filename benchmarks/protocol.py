@@ -60,7 +60,8 @@ if __name__ == "__main__":
     about = (
         f"{config.title}: {config.training.epochs} epochs, {config.draws} draws of each number of classes, "
         f"estimators {', '.join(map(str, config.estimators)) or 'as configured'}. Made at commit {runs[0]['commit']} "
-        f"in {len(runs)} run(s) on {runs[0]['cores']} cores.\n"
+        f"in {len(runs)} run(s) on {runs[0]['cores']} cores."
+        f"{'' if 'ended' in runs[-1] else ' The study has not ended: what it has still to measure is not in it.'}\n"
     )
-    name = f"python -m benchmarks.protocol {options.folder.name}"
+    name = f"python -m benchmarks.protocol {options.folder}"
     print(write_page("protocol", ["## By part\n", about, table(options.folder)], name).read_text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,16 +64,14 @@ class Bucket:
 
     def get(self, name: str) -> bytes:
         """Read an object. What is cut off while it comes is asked for again: boto3 tries again to begin alone."""
-        from botocore.exceptions import BotoCoreError
+        from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
         with self._told(f"read {name}") as s3:
-            for left in reversed(range(READS)):
-                try:
-                    return bytes(s3.get_object(**self._object(name))["Body"].read())
-                except BotoCoreError:
-                    if not left:
-                        raise
-        raise AssertionError
+            for _ in range(READS - 1):
+                body = s3.get_object(**self._object(name))["Body"]
+                with suppress(IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
+                    return bytes(body.read())
+            return bytes(s3.get_object(**self._object(name))["Body"].read())
 
     def listing(self, under: str = "") -> dict[str, Stored]:
         """All objects whose names begin so, by name."""

@@ -220,7 +220,7 @@ def _close(classification: list[Row]) -> Iterator[Row]:
         if row["classifier"] == "mlp" and row["classes"] == 4 and "paper" in cell:
             yield _row(
                 11, row, cell, on=f"{row['dataset']}, 4 classes", quantity="accuracy of the network", control="",
-                low=CLOSE_TO - COMPARABLE, high=CLOSE_TO + COMPARABLE, theirs=cell["paper"]["mean"],
+                low=CLOSE_TO - COMPARABLE, theirs=cell["paper"]["mean"],
             )  # fmt: skip
 
 
@@ -382,6 +382,8 @@ def _losses(trials: list[Row], histories: Histories) -> Iterator[Row]:
                 "rank correlation with the epoch": [stats.spearmanr(range(len(p)), p).statistic for p in paths],
             }.items():
                 mean, interval = students(values)
+                if what.startswith("rank") and interval:
+                    interval = np.clip(interval, -1.0, 1.0).tolist()
                 yield _row(
                     9, group[0], {"mean": mean, "interval": interval, "encoders": len(runs)}, on="training",
                     quantity=f"{name.replace('_', ' ')}, {what}", control="", low=ends[0], high=ends[1],

@@ -138,15 +138,17 @@ def _mask(options: argparse.Namespace) -> None:
     size, channels = key.network.image_size, key.network.channels
     pictures = Pictures(options.images, size=size, channels=channels, skip_broken=options.skip_broken)
 
+    new = "\n" if sys.stderr.isatty() else ""  # where a line is written over and over
+
     def told(count: int) -> None:
         while pictures.skipped:
-            print(f"study: skipped: {pictures.skipped.pop(0)}", file=sys.stderr)
-        if sys.stderr.isatty():
-            end = "" if count < pictures.count else "\n"
-            print(f"\r{count:,} of {pictures.count:,}", end=end, file=sys.stderr, flush=True)
+            print(f"{new}study: skipped: {pictures.skipped.pop(0)}", file=sys.stderr)
+        if new:
+            print(f"\r{count:,} of {pictures.count:,}", end="", file=sys.stderr, flush=True)
 
     count = write_masked(key, pictures, options.out, labels=options.labels, names=options.names, told=told)
     told(count)
+    print(end=new, file=sys.stderr)
     print(f"{options.out}: {count} masked forms of {key.latent.length} numbers, pair {key.pair}")
 
 

@@ -48,6 +48,10 @@ def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]
     if address is None:
         if "ray" not in sys.modules:  # which looks at these when it is imported
             os.environ |= ALONE | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        elif "RAY_AUTH_MODE" not in os.environ:
+            raise InputError(
+                "Ray was imported before, and would let in anyone: set RAY_AUTH_MODE before, or use `study`"
+            )
     else:
         _check_answers(address)
     import ray
@@ -137,10 +141,14 @@ def check_nodes(out: Path, bucket: Bucket | None) -> None:
         there = NodeAffinitySchedulingStrategy(node, soft=False)
         try:
             return str(ray.get(reach.options(scheduling_strategy=there).remote(), timeout=ANSWERS))
-        except ray.exceptions.GetTimeoutError:
-            return f"no answer for {ANSWERS} s"
-        except ray.exceptions.RayError:
+        except (
+            ray.exceptions.NodeDiedError,
+            ray.exceptions.TaskUnschedulableError,
+            ray.exceptions.WorkerCrashedError,
+        ):
             return ""  # it left meanwhile, as spot machines do
+        except ray.exceptions.RayError as error:  # no answer in time, or it cannot run our code
+            return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
     try:
         sign.write_text(token)

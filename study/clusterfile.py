@@ -161,9 +161,13 @@ def _open_doors(config: dict[str, Any]) -> Iterator[str]:
     """Ray runs whatever it is sent: nodes must know the token, and ask for it."""
     if not any(str(target).endswith("auth_token") for target in _section(config, "file_mounts")):
         yield "file_mounts: no auth_token is brought to the nodes: mount ~/.ray/auth_token, as cluster.yaml does"
-    starts = [line for line in _commands(config, "start_ray_commands").splitlines() if "ray start" in line]
-    if any("RAY_AUTH_MODE=token" not in line for line in starts):
-        yield "start_ray_commands: a node would let in anyone: begin with RAY_AUTH_MODE=token, as cluster.yaml does"
+    for key in (
+        "head_start_ray_commands",
+        "worker_start_ray_commands",
+    ):  # Ray's own, where there are none, ask for none
+        starts = [line for line in _commands(config, key).splitlines() if "ray start" in line]
+        if not starts or any("RAY_AUTH_MODE=token" not in line for line in starts):
+            yield f"{key}: a node would let in anyone: begin with RAY_AUTH_MODE=token, as cluster.yaml does"
 
 
 def _aws(config: dict[str, Any]) -> Iterator[str]:

@@ -64,6 +64,8 @@ def trial_folder(folder: Path, trial: str, bucket: Bucket | None) -> Iterator[tu
 def bring_trial(bucket: Bucket, trial: str, folder: Path) -> None:
     """Bring the files of a trial into a folder of its own, keys with mode 0600."""
     for name in bucket.listing(f"trials/{trial}/"):
+        if name.endswith("/"):  # a marker of the folder
+            continue
         write_private(folder / PurePosixPath(name).name, bucket.get(name))
 
 
@@ -119,7 +121,7 @@ class BucketStorage(Storage):
         self.bucket: Bucket = bucket
         self._folder = folder
         #: A folder without it is not the one that was carried: someone removed that, or its disk is away.
-        self._sign = folder / ".carried"
+        self._sign, self._signed = folder / ".carried", False
         self._up: dict[str, tuple[int, int]] = {}
         self._segments, self._sent = 0, 0
         self._ending, self._over, self._lost, self._lock = threading.Event(), threading.Event(), "", threading.Lock()
@@ -134,7 +136,6 @@ class BucketStorage(Storage):
             self._renewed = _now()
             self._renewing.start()
             self._bring_all()
-            self._sign.touch()
         except BaseException as error:
             self._give_back()
             if isinstance(error, StorageError):
@@ -245,6 +246,9 @@ class BucketStorage(Storage):
 
     def _carry_all(self) -> None:
         """Files first, then the records that were there before: a record never comes before what it speaks of."""
+        if not self._signed and self._folder.exists():
+            self._sign.touch()
+            self._signed = True
         records = self._folder / _RECORDS
         end = records.stat().st_size if records.exists() else 0
         here = {}

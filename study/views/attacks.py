@@ -297,6 +297,19 @@ def defences(summary: Summary) -> list[str]:
     return words
 
 
+def lacking(summary: Summary, names: list[str], pairs: list[int]) -> list[str]:
+    """Attacks of a study that has not ended which are not measured everywhere, in words; all, where none is."""
+    places = [row for row in summary["unmasking"] if row["representation"] == "masked"]
+    made = {(place_name(r), r["attack"], r["k"]) for r in summary["attacks"]}
+    told = []
+    for name in names:
+        counts = {place_name(p): [k for k in pairs if k <= p["pool"]] if name in WITH_PAIRS else [0] for p in places}
+        wanted = {(place, name, k) for place, ks in counts.items() for k in ks}
+        if not wanted or wanted - made:
+            told.append(f"attack {name}" + (f" in {len(wanted - made)} of {len(wanted)} cases" if wanted else ""))
+    return told
+
+
 def _fewest(row: dict[str, Any], count: int) -> str:
     """A remark where no smaller number of pairs was tried."""
     return " (fewer were not tried)" if count == min(map(int, row["best"])) else ""

@@ -214,9 +214,7 @@ def _missing(folder: Path, summary: Summary, manifest: dict[str, Any]) -> list[s
     restored = {r["images"] for r in summary["reconstruction"]}
     names = ["P", "T", "V", *(f"{task['data']} {part}" for task in config["tasks"] for part in "TV")]
     missing += [f"matched and unmatched pairs on {name}" for name in names if name not in restored]
-    made = {r["attack"] for r in summary["attacks"]}
-    lacking = [name for name in config["attacks"]["names"] if name not in made]
-    missing += [f"attacks ({', '.join(lacking)})"] if lacking else []
+    missing += attacks.lacking(summary, config["attacks"]["names"], config["attacks"]["pairs"])
     return [
         f"This study has not ended: all below rests on the records so far. `study run` with the same preset or file "
         f"and `--out {folder}` goes on.",

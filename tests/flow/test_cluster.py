@@ -106,6 +106,7 @@ def test_the_drivers_code_goes_along(nodes, tmp_path):
 LISTENING = """
 import os
 from pathlib import Path
+import study.cli, study.run  # as the command does, which must not bring Ray
 from study.cluster import connected
 from study.config import ResourcesConfig
 from tests.kill import descendants

@@ -70,7 +70,10 @@ def node(config):
         (lambda c: c["docker"].update(image="rayproject/ray:2.60.0-py310-gpu"), "Python 3.10 is older"),
         (lambda c: c["provider"].pop("cache_stopped_nodes"), "cache_stopped_nodes: must be false"),
         (lambda c: node(c).pop("IamInstanceProfile"), "spot.node_config.IamInstanceProfile: is missing"),
-        (lambda c: c["head_start_ray_commands"].pop(), "without --autoscaling-config"),
+        (
+            lambda c: c.update(head_start_ray_commands=["RAY_AUTH_MODE=token ray start --head"]),
+            "without --autoscaling-config",
+        ),
         (lambda c: c.update(max_workers=0), "max_workers: is 0, so no worker ever starts"),
         (lambda c: c["docker"].update(image="rayproject/ray:2.60.0-gpu"), "does not say which Python"),
         (lambda c: c["file_mounts"].pop("/home/ray/.ray/auth_token"), "no auth_token is brought to the nodes"),
