@@ -362,3 +362,14 @@ class TestVerdict:
         assert summary["finalists"][2]["verdict"] == "dominates"
         assert summary["finalists"][2]["equal_seconds"]["mean"] == 0
         assert summary["recommendation"].startswith(f"Take {summary['finalists'][2]['name']}: on 4 fresh paired seeds")
+        last = records.pop()
+        for more, said in (
+            ([], "better in everything, but on 3 seeds, where it takes 4"),
+            (
+                [dataclasses.replace(last, what=last.what | {"status": "failed"}, metrics={})],
+                "1 of the fresh trials failed",
+            ),
+        ):
+            summary = summarise_search(config, [*records, *more], lambda trial: history)
+            assert summary["finalists"][2]["verdict"].endswith(said)
+            assert summary["recommendation"].startswith("Keep 384+20")
