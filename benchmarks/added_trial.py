@@ -4,12 +4,12 @@ A trial that costs nothing: asked for, told, recorded, mirrored in `optuna.db`. 
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.timing import write_page
 from study.config import StudyConfig
 from study.proposals import Mirrors, Proposals
 from study.records import Record, RecordFile
@@ -53,8 +53,12 @@ def _add(proposals: Proposals, mirrors: Mirrors, records: RecordFile, number: in
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sampler", default="random")
+    parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000])
     options = parser.parse_args()
-    for size, seconds in measure(options.sampler, options.sizes).items():
-        print(json.dumps({"sampler": options.sampler, "trials": size, **{k: round(v, 4) for k, v in seconds.items()}}))
+    table = "| sampler | trials recorded | proposed, ms | recorded, ms | into optuna.db, ms |\n|---|---|---|---|---|\n"
+    for sampler in options.samplers:
+        for size, seconds in measure(sampler, options.sizes).items():
+            table += f"| {sampler} | {size:,} | {' | '.join(f'{1000 * s:.1f}' for s in seconds.values())} |\n"
+    note = "A trial that costs nothing, Ray not in it. Medians of ten additions.\n"
+    print(write_page("added_trial", ["## One more trial\n", note, table]).read_text())

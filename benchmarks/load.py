@@ -57,8 +57,8 @@ def measure(trials: int, draws: int) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, nargs="+", default=[10, 100, 1000])
-    parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--draws", type=int, nargs="+", default=[100])
     options = parser.parse_args()
     head = "| trials | records | command | s | peak of the driver, MiB |\n|---|---|---|---|---|\n"
-    table = head + "".join(measure(trials, options.draws) for trials in options.trials)
+    table = head + "".join(measure(t, d) for t in options.trials for d in options.draws)
     print(write_page("load", ["## Load\n", table]).read_text())

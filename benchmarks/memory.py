@@ -6,7 +6,6 @@ Synthetic images in a compressed archive; each run is a process of its own, whos
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 from aae.config import AutoencoderConfig
 from aae.keys import save_pair
 from aae.networks import Autoencoder
+from benchmarks.timing import write_page
 
 #: Images written at once.
 BLOCK = 10_000
@@ -62,5 +62,10 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         config = AutoencoderConfig()
         save_pair(Path(name), Autoencoder(config.latent, config.network), config.network)
-        for count in options.images:
-            print(json.dumps({key: round(value, 1) for key, value in measure(Path(name), count).items()}), flush=True)
+        rows = [measure(Path(name), count) for count in options.images]
+    table = "| images | peak, MiB | images/s | file, bytes |\n|---|---|---|---|\n"
+    table += "".join(f"| {' | '.join(f'{value:,.0f}' for value in row.values())} |\n" for row in rows)
+    growth = rows[-1]["peak_mib"] / rows[0]["peak_mib"] - 1
+    note = f"From the last row to the first the peak differs by {growth:+.1%}; target: 5% at most.\n"
+    about = '`study mask` of an archive, its start included; the rate beside the bare forward pass: `run`, "Masking".\n'
+    print(write_page("memory", ["## By the number of images\n", about, table, note]).read_text())

@@ -15,11 +15,24 @@ import torch
 
 from study.manifest import commit, versions
 from study.records import write_whole
+from study.views.terminal import Progress
 
 #: Rounds in which every contender has its turn.
 ROUNDS = 5
 
 FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
+
+
+class Clock(Progress):
+    """When each phase of a study begins."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.begun: dict[str, float] = {}
+
+    def phase(self, name: str, total: int, work: float | None = None) -> None:
+        self.begun[name] = time.monotonic()
+        super().phase(name, total, work)
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,22 @@ from study.seeds import derive
 #: One latent configuration's masked forms of one data set, as they were or under a defence.
 PLACE = [*POINT, "dataset", "representation"]
 
-MEASURES = ("psnr", "ssim", "top1", "top5", "mrr", "recognised")
+#: What is measured of an attack, and what it can be at least and at most.
+MEASURES = {
+    "mse": (0.0, np.inf),
+    "psnr": (-np.inf, np.inf),
+    "ssim": (-1.0, 1.0),
+    **dict.fromkeys(("top1", "top5", "mrr", "recognised"), (0.0, 1.0)),
+}
 
 
 def summarise_attacks(records: list[Record]) -> dict[str, list[dict[str, Any]]]:
     """Rows for `summary.json`.
 
-    `attacks`: error of each attack and yardstick at each number of pairs, its mean and interval over draws of the
-    pairs and over instances, and means of the other measures; `helps` is false where it is no better than the best of
-    the controls. `unmasking`: pairs to unmask, for the best attack at each number of pairs.
+    `attacks`: each attack and yardstick at each number of pairs: mean and interval, over draws of the pairs and over
+    instances, of every measure, and of `gain`, the error of the best control less the attack's on the same encoder;
+    `helps` is true where that interval, or the mean where nothing was repeated, lies above zero. `unmasking`: pairs
+    to unmask, for the best attack at each number of pairs.
     """
     table = attack_table(records)
     if table.empty:
@@ -57,19 +64,21 @@ def _plain(keys: Any) -> list[Any]:
 def _attack(keys: Any, cell: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
     values = _plain(keys)
     row: dict[str, Any] = dict(zip([*PLACE, "attack", "k"], values, strict=True))
-    grid = cell.pivot_table(index="trial", columns="draw", values="mse")
-    row["mse"] = describe(grid, derive(0, *values), 0.0)
-    row |= {name: float(cell[name].mean()) for name in MEASURES}
+    grids = {name: cell.pivot_table(index="trial", columns="draw", values=name) for name in MEASURES}
+    row |= {name: describe(grids[name], derive(0, *values), *MEASURES[name]) for name in MEASURES}
     row |= {"n": int(cell["n"].iloc[0]), "seconds": float(cell["seconds"].mean())}
-    row["grade"] = grade(row["top1"])
-    row["helps"] = row["mse"]["mean"] < _yardstick(values, table, CONTROLS)
+    row["grade"] = grade(row["top1"]["mean"])
+    gains = grids["mse"].rsub(_yardstick(values, table, CONTROLS).reindex(grids["mse"].index), axis=0)
+    row["gain"] = describe(gains, derive(0, *values))
+    row["helps"] = (row["gain"]["interval"] or [row["gain"]["mean"]])[0] > 0
     return row
 
 
-def _yardstick(values: list[Any], table: pd.DataFrame, names: tuple[str, ...]) -> float:
-    """The smallest mean error of these yardsticks, of the masked forms as they were."""
+def _yardstick(values: list[Any], table: pd.DataFrame, names: tuple[str, ...]) -> pd.Series[float]:
+    """The error, by encoder, of that of these yardsticks whose mean is the smallest, of masked forms as they were."""
     here = (table[PLACE[:-1]] == values[: len(PLACE) - 1]).all(axis=1) & (table["representation"] == "masked")
-    return float(table[here & table["attack"].isin(names)].groupby("attack")["mse"].mean().min())
+    errors = table[here & table["attack"].isin(names)].pivot_table(index="trial", columns="attack", values="mse")
+    return errors[errors.mean().idxmin()]
 
 
 def _unmasking(
@@ -78,7 +87,7 @@ def _unmasking(
     values = _plain(keys)
     row: dict[str, Any] = dict(zip(PLACE, values, strict=True))
     owners = cell.loc[cell["attack"] == "key", "mse"]  # under a defence the owner restores worse too
-    key = float(owners.mean()) if len(owners) else _yardstick(values, table, ("key",))
+    key = float(owners.mean() if len(owners) else _yardstick(values, table, ("key",)).mean())
     paired = cell[cell["attack"].isin(WITH_PAIRS)]
     means = paired.groupby(["k", "attack"])["mse"].mean().reset_index()
     best = means.loc[means.groupby("k")["mse"].idxmin()] if len(means) else means
@@ -93,7 +102,7 @@ def _unmasking(
     return row | {
         "target": target,
         "key": key,
-        "mean_image": _yardstick(values, table, ("mean_image",)),
+        "mean_image": float(_yardstick(values, table, ("mean_image",)).mean()),
         "mse_at_k": curve.get(COMPARED_AT),
         "largest": max(curve, default=0),
         "best": dict(zip(map(str, best["k"]), best["attack"], strict=True)),

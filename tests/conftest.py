@@ -27,6 +27,9 @@ held_out = 0
 train_images = 960
 [training]
 epochs = 3
+[network]
+widths = [8, 16, 16]
+discriminator_widths = [32]
 [[latents]]
 gaussian = 12
 categorical = 4

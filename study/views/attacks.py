@@ -42,18 +42,24 @@ ATTACKERS = {
 
 #: What is printed of an attack.
 _COLUMNS = {
-    "MSE": lambda r: _error(r["mse"]),
-    "PSNR": lambda r: f"{r['psnr']:.1f}",
-    "SSIM": lambda r: f"{r['ssim']:.2f}",
-    "class recognised": lambda r: f"{r['recognised']:.2f}",
+    "MSE": lambda r: _with_interval(r["mse"], 4),
+    "PSNR": lambda r: _with_interval(r["psnr"], 1),
+    "SSIM": lambda r: _with_interval(r["ssim"], 2),
+    "class recognised": lambda r: _with_interval(r["recognised"], 2),
     "images": lambda r: r["n"],
     "seconds": lambda r: f"{r['seconds']:.1f}",
 }
 
 
-def _error(cell: dict[str, Any]) -> str:
-    interval = "" if cell["interval"] is None else " [{:.4f}, {:.4f}]".format(*cell["interval"])
-    return f"{cell['mean']:.4f}{interval}"
+def _with_interval(cell: dict[str, Any], digits: int) -> str:
+    interval = "" if cell["interval"] is None else " [{:.{d}f}, {:.{d}f}]".format(*cell["interval"], d=digits)
+    return f"{cell['mean']:.{digits}f}{interval}"
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if row["helps"] or row["attack"] in CONTROLS:
+        return ""
+    return "no better than a control" if row["gain"]["mean"] <= 0 else "not shown to be better than a control"
 
 
 def place_name(row: dict[str, Any]) -> str:
@@ -69,8 +75,7 @@ def ladder(summary: Summary) -> pd.DataFrame:
     for row in sorted(summary["attacks"], key=lambda r: (place_name(r), order.index(r["attack"]), r["k"])):
         if row["attack"] not in ("clear", "known_plaintexts"):
             first = {"latent, data": place_name(row), "attacker": ATTACKERS[row["attack"]], "pairs": row["k"] or ""}
-            verdict = "" if row["helps"] or row["attack"] in CONTROLS else "no better than a control"
-            rows.append(first | {name: read(row) for name, read in _COLUMNS.items()} | {"verdict": verdict})
+            rows.append(first | {name: read(row) for name, read in _COLUMNS.items()} | {"verdict": _verdict(row)})
     return pd.DataFrame(rows)
 
 
@@ -160,7 +165,7 @@ def reidentification(summary: Summary) -> pd.DataFrame:
     for row in sorted(summary["attacks"], key=lambda r: (place_name(r), list(ATTACKERS).index(r["attack"]), r["k"])):
         if row["attack"] in RULES:
             key = place_name(row), RULES[row["attack"]], row["k"]
-            best[key] = max(best.get(key, row), row, key=lambda r: r["top1"])
+            best[key] = max(best.get(key, row), row, key=lambda r: r["top1"]["mean"])
     return pd.DataFrame(
         [
             {
@@ -168,7 +173,10 @@ def reidentification(summary: Summary) -> pd.DataFrame:
                 "rule": rule,
                 "pairs": k or "",
                 "attack": ATTACKERS[HOW.get(row["attack"], row["attack"])].partition(", ")[2],
-                **{name: f"{row[key]:.3f}" for name, key in (("top-1", "top1"), ("top-5", "top5"), ("MRR", "mrr"))},
+                **{
+                    name: _with_interval(row[key], 3)
+                    for name, key in (("top-1", "top1"), ("top-5", "top5"), ("MRR", "mrr"))
+                },
                 "chance": f"{1 / row['n']:.4f}",
                 "grade": row["grade"],
             }

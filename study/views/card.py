@@ -150,8 +150,8 @@ def _attackers(summary: Summary) -> pd.DataFrame:
                         "data": dataset,
                         "who holds": holds + (f" ({best['k']:,})" if best["k"] else ""),
                         "MSE": f"{best['mse']['mean']:.4f}",
-                        "class recognised": f"{best['recognised']:.0%}",
-                        "finds the image": f"{best['top1']:.0%}",
+                        "class recognised": f"{best['recognised']['mean']:.0%}",
+                        "finds the image": f"{best['top1']['mean']:.0%}",
                         "among": max(r["n"] for r in here),
                     }
                 )

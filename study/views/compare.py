@@ -53,7 +53,7 @@ def cells(summary: Summary) -> Iterator[tuple[tuple[str, ...], float]]:
     for row in summary["attacks"]:
         name = tuple(f"{row[key]}" for key in [*PLACE, "attack", "k"])
         yield ("attack", *name, "mse"), row["mse"]["mean"]
-        yield ("attack", *name, "top1"), row["top1"]
+        yield ("attack", *name, "top1"), row["top1"]["mean"]
     for row in summary["trials"]:
         if row["status"] == "complete":
             name = tuple(f"{row[key]}" for key in [*POINT, "instance"])

@@ -95,10 +95,12 @@ def test_the_page_works_as_written(pictures, tmp_path, monkeypatch, capsys):
 
 
 def test_the_python_works_as_written():
-    (python,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    first, second = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     names: dict = {}
-    exec(compile(python, "own-data.md", "exec"), names)
+    exec(compile(first, "own-data.md", "exec"), names)
     assert names["masked"].shape == (60, 28)
+    exec(compile(second, "own-data.md", "exec"), names)
+    assert len(names["search"].cv_results_["params"]) == 2
 
 
 def test_names_and_labels_stay_at_home_unless_asked_for(masked):

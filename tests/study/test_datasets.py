@@ -231,6 +231,21 @@ class TestFolder:
         assert data.class_names == ("picture",)
         assert data.images.shape == (20, 16, 16, 1)
 
+    def test_a_thousand_unequal_classes_are_in_every_part(self, tmp_path):
+        rng = np.random.default_rng(0)
+        sizes = [5 + number % 4 for number in range(1000)]
+        for number, size in enumerate(sizes):
+            (tmp_path / "many" / f"{number:03}").mkdir(parents=True)
+            for i in range(size):
+                pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "many" / f"{number:03}" / f"{i}.png")
+        data = load(f"folder:{tmp_path / 'many'}", tmp_path, size=8, channels=1)
+        assert np.bincount(data.labels).tolist() == sizes
+        for protocol, classifier in (("shared", "mlp"), ("paper", "mlp"), ("paper", "random_forest")):
+            parts = split(data, protocol, classifier, 0)
+            for part in (parts.train, parts.test, *([parts.validation] if classifier == "mlp" else [])):
+                assert len(np.unique(data.labels[part])) == 1000
+
     def test_what_cannot_be_split_is_told(self, folder):
         for file in sorted((folder / "b, dark").iterdir())[:3]:
             file.unlink()

@@ -11,7 +11,7 @@ from study.attack import YARDSTICKS
 from study.records import Record
 from study.secrecy import Secrecy, measure, pairs_to_reach
 from study.unmasking import PLACE, summarise_attacks
-from study.views.attacks import pairs_to_unmask, use_and_secrecy
+from study.views.attacks import ATTACKERS, ladder, pairs_to_unmask, use_and_secrecy
 
 CURVES = {  # attack -> number of pairs -> error in each of two draws
     "ridge": {10: (0.05, 0.06), 100: (0.019, 0.025), 1000: (0.012, 0.012)},
@@ -65,6 +65,22 @@ class TestSummary:
         helps = {(r["attack"], r["k"]): r["helps"] for r in summarise_attacks(records())["attacks"]}
         assert helps["ridge", 10]
         assert not helps["transport", 0]
+
+    def test_an_attack_better_on_one_encoder_alone_is_not_shown_to_be_better(self):
+        two = [
+            record(name, error, trial=trial)
+            for trial in "ab"
+            for name, error in (YARDSTICK | {"transport": 0.06}).items()
+        ]
+        two += [record("moments", error, trial=trial) for trial, error in (("a", 0.04), ("b", 0.09))]
+        rows = {r["attack"]: r for r in summarise_attacks(two)["attacks"]}
+        assert rows["transport"]["gain"]["mean"] == pytest.approx(0.01)  # the mean image has 0.07
+        assert rows["transport"]["helps"]
+        assert rows["moments"]["gain"]["mean"] == pytest.approx(0.005)
+        assert not rows["moments"]["helps"]
+        verdicts = dict(ladder({"attacks": list(rows.values())})[["attacker", "verdict"]].to_numpy())
+        assert verdicts[ATTACKERS["moments"]] == "not shown to be better than a control"
+        assert verdicts[ATTACKERS["transport"]] == ""
 
     def test_intervals_are_over_draws(self):
         row = next(r for r in summarise_attacks(records())["attacks"] if (r["attack"], r["k"]) == ("ridge", 10))
