@@ -71,6 +71,12 @@ def write_private(path: Path, content: bytes) -> None:
         raise
 
 
+def keeps_private(folder: Path) -> bool:
+    """Whether a file there can have mode 0600. A share mounted from elsewhere may give all files one mode."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".mode-") as probe:
+        return not os.fstat(probe.fileno()).st_mode & 0o077
+
+
 def save_pair(folder: Path, nets: Autoencoder, network: NetworkConfig) -> str:
     """Write `encoder.safetensors` and `decoder.safetensors` to a folder; return the identity of the pair.
 

@@ -104,7 +104,9 @@ def _train(options: argparse.Namespace) -> None:
     config = read_config(options.study, options.set)
     import torch
 
+    from aae.keys import keeps_private
     from study import datasets
+    from study.opening import NOT_PRIVATE
     from study.trial import run_trial, trial_specs
 
     torch.set_num_threads(config.resources.cpu)  # as in a study, whose trials these numbers then equal
@@ -123,6 +125,8 @@ def _train(options: argparse.Namespace) -> None:
             file=sys.stderr,
             flush=True,
         )
+    if not keeps_private(options.out):
+        print(f"{options.out}: {NOT_PRIVATE}", file=sys.stderr)
     print(f"encoder  {options.out / 'encoder.safetensors'}\nkey      {options.out / 'decoder.safetensors'}")
 
 

@@ -21,6 +21,9 @@ from study.trial import TrialSpec, read_result
 #: What a study that ended before it began leaves, empty.
 BEFORE = (".carried", ".lock", "records.jsonl")
 
+#: What is said of a folder whose files others may read.
+NOT_PRIVATE = "files here cannot have mode 0600: decoders can be read by others: lock them, or write elsewhere"
+
 
 @dataclass(frozen=True)
 class Data:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aae.keys import keeps_private
 from study import datasets, objectives
 from study.artifacts import artifact, keep_samples
 from study.config import InputError, StudyConfig
@@ -27,7 +28,7 @@ from study.jobs import (
     source_of,
 )
 from study.manifest import end_manifest, write_manifest
-from study.opening import Data, check_folder, given_specs, load_data, open_folder, read_part
+from study.opening import NOT_PRIVATE, Data, check_folder, given_specs, load_data, open_folder, read_part
 from study.records import HOST, Record, RecordFile, file_name, room_in, write_arrays, write_whole
 from study.search_config import configured
 from study.seeds import derive, identity
@@ -59,6 +60,8 @@ def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, pro
         # The lock before anything is written: another driver's folder is not ours to change.
         with connected(address, config.resources), RecordFile(out, storage.check) as records:
             open_folder(out, config)
+            if not keeps_private(out):
+                progress.note(f"{out}: {NOT_PRIVATE}")
             if address:
                 check_nodes(out, storage.bucket)
             write_manifest(out, config, specs, [data.autoencoder, *data.tasks.values()])

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import stat
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load, save
 
 from aae.config import LatentConfig, NetworkConfig
 from aae.flow import round_to_half
-from aae.keys import UNUSED, KeyFileError, load_key, save_pair
+from aae.keys import UNUSED, KeyFileError, keeps_private, load_key, save_pair
 from aae.locks import MAGIC, LockError, lock, unlock
 from aae.masking import mask, straighten
 from aae.networks import Autoencoder
@@ -97,6 +98,14 @@ def test_what_no_training_leaves_is_refused(pair, name, change, told):
 def test_nobody_else_may_read_them(pair):
     for part in ("encoder", "decoder"):
         assert stat.S_IMODE((pair[0] / f"{part}.safetensors").stat().st_mode) == 0o600
+
+
+def test_a_folder_that_gives_all_files_one_mode_is_seen(tmp_path, monkeypatch):
+    assert keeps_private(tmp_path)
+    real = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda file: os.stat_result((0o100755, *real(file)[1:])))
+    assert not keeps_private(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_identity_is_random_and_not_the_weights(pair):
