@@ -18,39 +18,8 @@ import yaml
 
 from study.config import InputError, ResourcesConfig, StorageConfig
 
-#: What EC2's RunInstances takes and Ray passes on, by its own names.
-NODE_KEYS = [
-    "BlockDeviceMappings",
-    "CapacityReservationSpecification",
-    "CpuOptions",
-    "CreditSpecification",
-    "DisableApiStop",
-    "DisableApiTermination",
-    "EbsOptimized",
-    "EnclaveOptions",
-    "HibernationOptions",
-    "IamInstanceProfile",
-    "ImageId",
-    "InstanceInitiatedShutdownBehavior",
-    "InstanceMarketOptions",
-    "InstanceType",
-    "KeyName",
-    "LaunchTemplate",
-    "LicenseSpecifications",
-    "MaintenanceOptions",
-    "MetadataOptions",
-    "Monitoring",
-    "NetworkInterfaces",
-    "Placement",
-    "PrivateDnsNameOptions",
-    "RamdiskId",
-    "SecurityGroupIds",
-    "SecurityGroups",
-    "SubnetId",
-    "SubnetIds",
-    "TagSpecifications",
-    "UserData",
-]
+#: Settings of a node that Ray reads itself; it passes on the others to EC2's RunInstances.
+RAYS_OWN = ("SubnetIds",)
 
 #: Keys of older files: the new meaning of each.
 DROPPED = {
@@ -176,12 +145,39 @@ def _aws(config: dict[str, Any]) -> Iterator[str]:
     nodes = _section(config, "available_node_types")
     for name in nodes:
         given = _section(_section(nodes, name), "node_config")
-        for key in [str(key) for key in given if key not in NODE_KEYS]:
-            close = difflib.get_close_matches(key, NODE_KEYS, n=1)
-            hint = f": did you mean {close[0]}?" if close else ""
-            yield f"{name}.node_config.{key}: is not known to EC2{hint}"
+        yield from _unknown_to_ec2(given, f"{name}.node_config")
         if "ImageId" not in given:
             yield f"{name}.node_config.ImageId: is missing, and Ray's own default is years old: pin one"
+
+
+def _unknown_to_ec2(given: dict[str, Any], place: str) -> Iterator[str]:
+    """By the description of EC2 that AWS's own library brings along."""
+    try:
+        import botocore.session
+        from botocore.validate import ParamValidator
+    except ImportError:
+        yield f"{place}: cannot be checked without boto3, which `ray up` needs too: pip install boto3"
+        return
+    takes = botocore.session.get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
+    passed = {key: value for key, value in given.items() if key not in RAYS_OWN}
+    misspelt = list(_misspelt(passed, takes, place))
+    yield from misspelt
+    if not misspelt:
+        report = ParamValidator().validate({**passed, "MinCount": 1, "MaxCount": 1}, takes)
+        yield from (f"{place}: EC2 takes no such value: {line}" for line in report.generate_report().splitlines())
+
+
+def _misspelt(value: Any, shape: Any, place: str) -> Iterator[str]:
+    if isinstance(value, dict) and shape.type_name == "structure":
+        for key, inner in value.items():
+            if key in shape.members:
+                yield from _misspelt(inner, shape.members[key], f"{place}.{key}")
+            else:
+                close = difflib.get_close_matches(str(key), shape.members, n=1)
+                yield f"{place}.{key}: is not known to EC2{f': did you mean {close[0]}?' if close else ''}"
+    elif isinstance(value, list) and shape.type_name == "list":
+        for number, inner in enumerate(value):
+            yield from _misspelt(inner, shape.member, f"{place}[{number}]")
 
 
 def _reach(config: dict[str, Any], storage: StorageConfig) -> Iterator[str]:

@@ -63,6 +63,14 @@ def node(config):
             lambda c: node(c).update(InstnaceType="x"),
             "spot.node_config.InstnaceType: is not known to EC2: did",
         ),
+        (
+            lambda c: node(c)["BlockDeviceMappings"][0]["Ebs"].update(VolumeSzie=200),
+            "spot.node_config.BlockDeviceMappings[0].Ebs.VolumeSzie: is not known to EC2: did you mean VolumeSize?",
+        ),
+        (
+            lambda c: node(c)["MetadataOptions"].update(HttpPutResponseHopLimit="two"),
+            "spot.node_config: EC2 takes no such value: Invalid type for parameter MetadataOptions.HttpPutResponseHop",
+        ),
         (lambda c: node(c).pop("ImageId"), "spot.node_config.ImageId: is missing"),
         (lambda c: c["file_mounts"].update({"/x": "nowhere"}), "file_mounts /x: nowhere is not there"),
         (lambda c: c["docker"].update(image="rayproject/ray:2.9.0-py311-gpu"), "must be Ray"),
