@@ -11,13 +11,13 @@ from collections.abc import Callable
 import numpy as np
 
 from attacks import alignment, inversion, stitching
-from attacks.config import NAMES, WITH_PAIRS, AttacksConfig
+from attacks.config import NAMES, WITH_PAIRS, WITHOUT_PAIRS, AttacksConfig
 from attacks.knowledge import Knowledge, Own, Restored, draw_pairs
 from attacks.reidentification import Reidentified, grade, identify
 
 __all__ = [
-    "NAMES", "WITH_PAIRS", "AttacksConfig", "Knowledge", "Own", "Reidentified", "Restored", "draw_pairs", "grade",
-    "identify", "restore",
+    "NAMES", "WITHOUT_PAIRS", "WITH_PAIRS", "AttacksConfig", "Knowledge", "Own", "Reidentified", "Restored",
+    "draw_pairs", "grade", "identify", "restore",
 ]  # fmt: skip
 
 _ATTACKS: dict[str, Callable[[Knowledge, AttacksConfig, int], Restored]] = {

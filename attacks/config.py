@@ -8,8 +8,11 @@ from dataclasses import dataclass
 #: Attacks with known pairs (rung 2), in the order of the tables.
 WITH_PAIRS = ("stitch_orthogonal", "stitch_affine", "stitch_mlp", "ridge", "inversion")
 
+#: Attacks with no pairs at all (rung 5).
+WITHOUT_PAIRS = ("moments", "transport")
+
 #: Every attack, in the order of the ladder: rungs 2, 3, 4 and 5.
-NAMES = (*WITH_PAIRS, "oracle", "weights", "moments", "transport")
+NAMES = (*WITH_PAIRS, "oracle", "weights", *WITHOUT_PAIRS)
 
 
 def _require(holds: bool, key: str, value: object, wanted: str) -> None:
@@ -27,7 +30,7 @@ class AttacksConfig:
     pairs: tuple[int, ...] = (10, 30, 100, 300, 1000, 3000, 10_000)
     """Numbers of leaked pairs (image, masked vector); what the data cannot give is left out, and told."""
     draws: int = 3
-    """Random choices of the leaked pairs, for the intervals."""
+    """Random choices of the leaked pairs, and of the public images of who has no pairs, for the intervals."""
     victims: int = 2000
     """Masked test images to restore, at most."""
     public: int = 10_000

@@ -169,9 +169,10 @@ def _knowledge(
     masked, parts = scene.masked[victims], scene.parts
     if job.attack == "known_plaintexts":
         return Knowledge(victims=masked, images=scene.images[rng.permutation(victims)])
-    if job.attack in ("moments", "transport"):
+    if job.attack in attacks.WITHOUT_PAIRS:
         unknown = scene.masked[parts.pairs]  # whatever leaked of these, such an attacker does not have it
-        return Knowledge(victims=masked, images=scene.images[parts.public[: config.public]], others=unknown)
+        public = np.roll(parts.public, -job.draw * config.public)[: config.public]  # others each draw, while they last
+        return Knowledge(victims=masked, images=scene.images[public], others=unknown)
     if job.attack in ("oracle", "weights"):
         asked = parts.public[: config.public]
         knowledge = Knowledge(victims=masked, images=scene.images[asked], masked=scene.masked[asked])

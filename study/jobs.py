@@ -246,11 +246,12 @@ def _ladder(
     if own and _latent(own) == _latent(source):
         yield "other_decoder", 0, 0, "masked"
     if "transport" in settings.names:
-        yield "known_plaintexts", 0, 0, "masked"
+        yield from (("known_plaintexts", 0, draw, "masked") for draw in range(settings.draws))
     counts = [k for k in settings.pairs if k <= pool]
     for name in settings.names:
-        if name not in attacks.WITH_PAIRS:
-            yield name, 0, 0, "masked"
+        if name not in attacks.WITH_PAIRS:  # those that are trained, or descend, cost too much to be repeated
+            repeats = settings.draws if name in attacks.WITHOUT_PAIRS else 1
+            yield from ((name, 0, draw, "masked") for draw in range(repeats))
         else:
             yield from ((name, k, draw, "masked") for k in counts for draw in range(settings.draws))
     for otherwise in (*([MIRRORED] if mirrored else []), *settings.defences):

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from attacks import WITH_PAIRS
+from attacks import WITH_PAIRS, WITHOUT_PAIRS
 from study.artifacts import read_arrays
 from study.attack import CONTROLS
 from study.records import Record, file_name
@@ -151,7 +151,7 @@ def _count(row: dict[str, Any], name: str) -> str:
 #: What an attacker of rung 6 knows, by attack.
 RULES = {
     "known_plaintexts": "matching images known, no pairs",
-    **dict.fromkeys(("moments", "transport"), "only the distribution known, no pairs"),
+    **dict.fromkeys(WITHOUT_PAIRS, "only the distribution known, no pairs"),
     **dict.fromkeys(WITH_PAIRS, "pairs"),
 }
 

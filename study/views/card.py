@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from attacks import WITH_PAIRS
+from attacks import WITH_PAIRS, WITHOUT_PAIRS
 from study.aggregate import summarise
 from study.config import InputError
 from study.records import Record, read_records
@@ -160,7 +160,7 @@ def _attackers(summary: Summary) -> pd.DataFrame:
 
 def _names(holds: str) -> tuple[str, ...]:
     """The attacks of who holds this."""
-    return {"pairs": WITH_PAIRS, "transport": ("moments", "transport")}.get(holds, (holds,))
+    return {"pairs": WITH_PAIRS, "transport": WITHOUT_PAIRS}.get(holds, (holds,))
 
 
 def _threats(summary: Summary) -> list[str]:

@@ -9,7 +9,7 @@ from scipy.stats import ortho_group
 from sklearn.linear_model import Ridge
 from torch import nn
 
-from attacks import NAMES, WITH_PAIRS, AttacksConfig, Knowledge, Own, draw_pairs, restore
+from attacks import NAMES, WITH_PAIRS, WITHOUT_PAIRS, AttacksConfig, Knowledge, Own, draw_pairs, restore
 from attacks.inversion import _descend
 from attacks.ridge import fit_ridge
 from attacks.stitching import principal_components, rotate
@@ -17,7 +17,7 @@ from attacks.stitching import principal_components, rotate
 QUICK = AttacksConfig(width=8, steps=60, descents=50, smoothness=(0.0, 0.01), matched=200)
 
 #: Attacks that can undo any linear mask, and the one that asks it to be a rotation.
-LINEAR = tuple(name for name in NAMES if name not in ("moments", "transport"))
+LINEAR = tuple(name for name in NAMES if name not in WITHOUT_PAIRS)
 
 SIDE = 4
 D = SIDE * SIDE
@@ -57,7 +57,7 @@ def knows(name, k, mask, victims, encoder=None, seed=1):
     """What this attack needs, and no more, of `k` pairs."""
     images = some_images(k, seed)
     own = principal_components(some_images(300, 50), D) if name.startswith("stitch") else None
-    pairless = name in ("moments", "transport")
+    pairless = name in WITHOUT_PAIRS
     return Knowledge(
         victims=mask(victims),
         images=images,
@@ -273,7 +273,7 @@ def test_transport_undoes_a_mask_that_keeps_order_and_shape_of_the_cloud():
     masked = pixels(victims).reshape(len(victims), -1) @ ortho_group.rvs(D, random_state=0)
     knowledge = Knowledge(victims=masked, images=images(1))
     mean_image = np.square(pixels(knowledge.images).mean(axis=0) - pixels(victims)).mean()
-    for name in ("moments", "transport"):
+    for name in WITHOUT_PAIRS:
         error = np.square(restore(name, knowledge, QUICK, 3) - pixels(victims)).mean()
         assert error < 0.2 * mean_image, name
 

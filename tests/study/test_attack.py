@@ -171,6 +171,10 @@ class TestAttack:
         assert one.metrics["n"] == (5 if name == "weights" else 24)
         assert shown.shape == (3, 8, 8, 3)
 
+    def test_without_pairs_other_public_images_are_taken_in_every_draw(self, scene):
+        errors = {run(scene, "moments", draw=draw)[0].metrics["mse"] for draw in range(3)}
+        assert len(errors) == 3
+
     def test_thirty_pairs_beat_the_mean_image(self, scene):
         ridge, mean = (run(scene, name, k)[0].metrics for name, k in (("ridge", 30), ("mean_image", 0)))
         assert ridge["mse"] < 0.5 * mean["mse"]
