@@ -64,23 +64,32 @@ def check_folder(out: Path, config: StudyConfig) -> None:
         raise InputError(f"{out}: cannot be written ({there} is not a folder): choose another --out")
     kept = out / "config.json"
     if kept.exists():
-        old = read_folder_config(out)
-        if differences := refused_changes(old, config):
-            raise InputError(
-                f"{out}: holds a study that differs in {'; '.join(differences)}: choose another --out, or ask for "
-                f"the same with at most more draws, instances or latent configurations"
-            )
+        refuse_another(str(out), kept.read_bytes(), config=config, instead="--out")
     elif out.exists() and any(path.name not in BEFORE or path.stat().st_size for path in out.iterdir()):
         raise InputError(f"{out}: is not empty and holds no study: choose another --out")
+
+
+def refuse_another(place: str, kept: bytes, *, config: StudyConfig, instead: str) -> None:
+    """Raise `InputError` unless `kept`, the `config.json` of a place, is of a study that this one may continue."""
+    if differences := refused_changes(_parsed(f"{place}/config.json", kept), config):
+        raise InputError(
+            f"{place}: holds a study that differs in {'; '.join(differences)}: choose another {instead}, or ask for "
+            f"the same with at most more draws, instances or latent configurations"
+        )
 
 
 def read_folder_config(folder: Path) -> StudyConfig:
     """The configuration of the study in a folder; `InputError` where there is none."""
     path = folder / "config.json"
     try:
-        config: StudyConfig = from_plain(StudyConfig, json.loads(path.read_text()))
+        return _parsed(str(path), path.read_bytes())
     except OSError:
         raise InputError(f"{folder}: holds no study (no config.json)") from None
+
+
+def _parsed(path: str, content: bytes) -> StudyConfig:
+    try:
+        config: StudyConfig = from_plain(StudyConfig, json.loads(content))
     except (ValueError, AttributeError) as error:
         raise InputError(f"{path}: is not the configuration of a study ({error})") from None
     return config

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from study.bucket import StorageError
 from study.config import InputError
 
 HOST = socket.gethostname()
@@ -62,32 +63,39 @@ def room_in(folder: Path) -> Iterator[None]:
         yield
     except ConnectionError:
         raise  # of a pipe or of Ray
+    except StorageError as error:
+        raise InputError(f"{error}: put that right; the same command goes on") from None
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error}): make room; the same command goes on") from None
 
 
-class RecordFile:
-    """The open records of one study; one driver at a time may hold it. `check` raises where another has taken over."""
-
-    def __init__(self, folder: Path, check: Callable[[], None] = lambda: None) -> None:
-        self._check = check
-        self.path = folder / "records.jsonl"
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make a study's folder and hold it: whatever is in it is one driver's alone to change."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
+    with lock:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("w")
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be written ({error.strerror}): choose another --out") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._lock.close()
             raise InputError(f"{folder}: another study is running there: wait for it or choose another --out") from None
         except OSError as error:
-            self._lock.close()
             raise InputError(
                 f"{folder}: lies where files cannot be locked ({error.strerror}), so that two studies could write "
                 f"there: choose another --out, and storage.url for what machines share"
             ) from None
+        yield
+
+
+class RecordFile:
+    """The open records of one study, whose folder is there and held; `check` raises where another has taken over."""
+
+    def __init__(self, folder: Path, check: Callable[[], None] = lambda: None) -> None:
+        self._check = check
+        self.path = folder / "records.jsonl"
         _drop_torn_line(self.path)
         self.records = read_records(folder)
         self.keys = {record.key for record in self.records}
@@ -108,7 +116,6 @@ class RecordFile:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        self._lock.close()
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,17 @@ from study.jobs import (
     source_of,
 )
 from study.manifest import end_manifest, write_manifest
-from study.opening import NOT_PRIVATE, Data, check_folder, given_specs, load_data, open_folder, read_part
-from study.records import HOST, Record, RecordFile, file_name, room_in, write_arrays, write_whole
+from study.opening import (
+    NOT_PRIVATE,
+    Data,
+    check_folder,
+    given_specs,
+    load_data,
+    open_folder,
+    read_part,
+    refuse_another,
+)
+from study.records import HOST, Record, RecordFile, file_name, locked, room_in, write_arrays, write_whole
 from study.search_config import configured
 from study.seeds import derive, identity
 from study.storage import Storage, opened
@@ -55,9 +65,10 @@ def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, pro
         objectives.check(config, len(data.train))
     from study.cluster import check_nodes, connected  # Ray takes seconds to import: bad input is told before
 
-    with room_in(out), opened(config.storage, out) as storage:
+    allowed = partial(refuse_another, str(config.storage.url), config=config, instead="storage.url")
+    # The lock before anything is written: another driver's folder is not ours to change.
+    with room_in(out), locked(out), opened(config.storage, out, allowed) as storage:
         check_folder(out, config)  # again: an earlier driver's may have come
-        # The lock before anything is written: another driver's folder is not ours to change.
         with connected(address, config.resources), RecordFile(out, storage.check) as records:
             open_folder(out, config)
             if not keeps_private(out):

@@ -21,7 +21,7 @@ from ray.tune.search import Searcher
 
 from aae.networks import Autoencoder
 from engine import claim
-from study.bucket import Bucket
+from study.bucket import Bucket, StorageError
 from study.config import InputError, ResourcesConfig, StudyConfig
 from study.objectives import OBJECTIVES, Bench, Trained, directions, measure
 from study.proposals import Mirrors, Proposals
@@ -32,8 +32,8 @@ from study.trial import TrialSpec, run_trial
 #: What to do about machines that are lost faster than trials are begun again.
 AGAIN = "the same command goes on; resources.retries says how often a trial is begun again"
 
-#: What a scheduler sees of a trial that failed: worse than anything that is measured.
-WORST = 1e9
+#: What a scheduler sees of a trial that failed: no epoch, and worse than anything that is measured.
+_FAILED = {"epoch": 0, "judged": 1e9}
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _train(config: dict[str, Any], bench: Bench, bucket: Bucket | None) -> None:
         trained = Trained(nets, spec.config, spec.seed, metrics, bench)
         return measure(dict.fromkeys([*names, *([judged_by] if judged_by else [])]), trained)
 
-    judged = {} if judged_by is None else {"judged": WORST}
+    judged: dict[str, float] = {}
     try:
         device = claim(config["gpu"])
         with trial_folder(Path(config["folder"]), spec.id, bucket) as (folder, carry):
@@ -241,10 +241,10 @@ def _train(config: dict[str, Any], bench: Bench, bucket: Bucket | None) -> None:
                     judged = {"judged": sign * metrics[f"objective.{judged_by}"]}
                 tune.report(metrics | judged)
     except OSError as error:  # a disk that is full, or away: not the trial's fault
-        tune.report({"away": str(error)} | (judged and {"judged": WORST}))
+        tune.report(_FAILED | {"away": str(error), "storage": isinstance(error, StorageError)})
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        tune.report({"failed": reason} | (judged and {"judged": WORST}))
+        tune.report(_FAILED | {"failed": reason})
 
 
 class _Listener(tune.Callback):
@@ -271,7 +271,7 @@ class _Listener(tune.Callback):
             self._last[spec.id] = self._last.get(spec.id, {}) | taken
             return
         if "away" in result:
-            self.trouble = self.trouble or OSError(result["away"])
+            self.trouble = self.trouble or (StorageError if result["storage"] else OSError)(result["away"])
             return
         numbers = {k: v for k, v in result.items() if isinstance(v, int | float) and not isinstance(v, bool)}
         self._last[spec.id], self._host[spec.id] = numbers, str(result.get("hostname", ""))

@@ -49,11 +49,14 @@ def trial_folder(folder: Path, trial: str, bucket: Bucket | None) -> Iterator[tu
     runs, and what an earlier run left is there already.
 
     Raises:
-        OSError: this machine, which may have come later than the driver looked, does not see the study's folder.
+        StorageError: this machine, which may have come later than the driver looked, does not see the study's folder.
     """
     if bucket is None:
         if not (folder.parent / "config.json").exists():
-            raise OSError(f"{HOST} does not see it: put --out on a folder that all machines share, or set storage.url")
+            raise StorageError(
+                f"{folder.parent}: {HOST} does not see it: put --out on a folder that all machines share, or set "
+                f"storage.url"
+            )
         yield folder / trial, lambda: None
         return
     with tempfile.TemporaryDirectory(prefix="study-") as name:
@@ -99,8 +102,11 @@ class Storage:
         pass
 
 
-def opened(config: StorageConfig, folder: Path) -> Storage:
+def opened(config: StorageConfig, folder: Path, allowed: Callable[[bytes], None] = lambda kept: None) -> Storage:
     """The storage of a study; used as a context manager, it holds the lease and keeps the bucket up to date.
+
+    Args:
+        allowed: raises where a study of this `config.json`, which the bucket holds, is not ours to continue.
 
     Raises:
         InputError: boto3 is not installed.
@@ -111,15 +117,15 @@ def opened(config: StorageConfig, folder: Path) -> Storage:
         import boto3  # noqa: F401
     except ImportError:
         raise InputError("storage.url: needs boto3: pip install 'masked-study[s3]'") from None
-    return BucketStorage(Bucket(config.url, config.endpoint), folder)
+    return BucketStorage(Bucket(config.url, config.endpoint), folder, allowed)
 
 
 class BucketStorage(Storage):
     """The folder and its copy in a bucket."""
 
-    def __init__(self, bucket: Bucket, folder: Path) -> None:
+    def __init__(self, bucket: Bucket, folder: Path, allowed: Callable[[bytes], None]) -> None:
         self.bucket: Bucket = bucket
-        self._folder = folder
+        self._folder, self._allowed = folder, allowed
         #: A folder without it is not the one that was carried: someone removed that, or its disk is away.
         self._sign, self._signed = folder / ".carried", False
         self._up: dict[str, tuple[int, int]] = {}
@@ -289,6 +295,8 @@ class BucketStorage(Storage):
     def _bring_all(self) -> None:
         """Have everything that is in the bucket in the local folder."""
         there = self.bucket.listing()
+        if "config.json" in there:  # before anything is brought
+            self._allowed(self.bucket.get("config.json"))
         self._bring_records(sorted(name for name in there if name.startswith(_SEGMENTS)))
         for name, stored in there.items():
             pure = PurePosixPath(name)

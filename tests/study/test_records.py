@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from study.config import InputError
-from study.records import Record, RecordFile, frame, read_records, write_whole
+from study.records import Record, RecordFile, frame, locked, read_records, write_whole
 from study.seeds import derive, identity
 
 
@@ -49,11 +49,11 @@ def test_a_torn_line_is_dropped_and_measured_again(tmp_path):
 
 
 def test_a_second_driver_is_refused(tmp_path):
-    code = f"from pathlib import Path\nfrom study.records import RecordFile\nRecordFile(Path({str(tmp_path)!r}))"
-    with RecordFile(tmp_path):
+    code = f"from pathlib import Path\nfrom study.records import locked\nlocked(Path({str(tmp_path)!r})).__enter__()"
+    with locked(tmp_path):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "another study is running there" in done.stderr
-    with RecordFile(tmp_path) as file:
+    with locked(tmp_path), RecordFile(tmp_path) as file:
         assert file.records == []
 
 

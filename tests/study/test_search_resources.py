@@ -1,6 +1,7 @@
 """Shares of a GPU, on a logical one: Ray counts it, and nothing here computes on it."""
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingC
 from aae.networks import Autoencoder
 from classifiers import ClassifiersConfig
 from classifiers.config import BoostingConfig, ForestConfig, MlpConfig
-from study.config import ResourcesConfig
+from study.config import ResourcesConfig, StudyConfig
 from study.datasets import ImageSet
 from study.evaluate import ClassificationJob, Source
 from study.jobs import programs
 from study.objectives import Bench
+from study.search_config import SearchConfig
 from study.trial import TrialSpec
 
 
@@ -135,3 +137,27 @@ def test_neural_networks_are_given_to_a_gpu_in_programs(one_logical_gpu, images)
     if not torch.cuda.is_available():
         assert together == alone
     assert measured(jobs[:2], 0.5) == {job: together[job] for job in jobs[:2]}
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median"])
+def test_a_scheduler_goes_on_beside_a_trial_that_failed(scheduler):
+    """Tune hands a scheduler the last thing a trial reported, whatever that was."""
+    from study.search import _FAILED, _scheduler
+
+    class Trial:
+        def __init__(self, name):
+            self.trial_id = self.name = name
+
+    judge = _scheduler(StudyConfig(search=SearchConfig(trials=9, scheduler=scheduler, grace=1)))
+    tune = SimpleNamespace(get_live_trials=list)
+    trials = [Trial(name) for name in "abcde"]
+    for trial in trials:
+        judge.on_trial_add(tune, trial)
+    judge.on_trial_complete(tune, trials[0], _FAILED | {"failed": "it raised"})
+    running = dict(enumerate(trials[1:]))
+    for epoch in (1, 2, 3):
+        for number, trial in list(running.items()):
+            if judge.on_trial_result(tune, trial, {"epoch": epoch, "judged": number / 10}) == "STOP":
+                del running[number]
+    assert 0 in running
+    assert 3 not in running

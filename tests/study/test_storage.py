@@ -1,6 +1,7 @@
 """A study's folder in a bucket, on a real S3 server: what goes up, what comes back, and who may write."""
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -15,7 +16,9 @@ import pytest
 
 from study import storage
 from study.bucket import Bucket, StorageError, TakenError
-from study.config import InputError, StorageConfig
+from study.config import InputError, StorageConfig, StudyConfig
+from study.config_text import to_plain
+from study.opening import refuse_another
 from study.records import Record, RecordFile, read_records
 from study.storage import bring_trial, carry_trial, opened, trial_folder
 
@@ -36,9 +39,9 @@ def fast(monkeypatch):
     monkeypatch.setattr(storage, "_is_dead", lambda holder: False)
 
 
-def at(bucket, folder):
+def at(bucket, folder, **allowed):
     folder.mkdir(exist_ok=True)
-    return opened(StorageConfig(url=bucket.url, endpoint=bucket.endpoint), folder)
+    return opened(StorageConfig(url=bucket.url, endpoint=bucket.endpoint), folder, **allowed)
 
 
 def record(number):
@@ -141,6 +144,20 @@ class TestADriver:
         assert "tables/a.csv" not in up.bucket.listing()
         with at(bucket, here):
             assert [r.key for r in read_records(here)] == ["trial/1", "trial/2", "trial/3"]
+
+    def test_a_bucket_with_another_study_is_told_and_neither_side_is_touched(self, bucket, fast, tmp_path):
+        mine, other = tmp_path / "mine", tmp_path / "other"
+        with at(bucket, other), RecordFile(other) as records:
+            (other / "config.json").write_text(json.dumps(to_plain(StudyConfig(seed=1))))
+            records.append(record(1))
+        before = bucket.listing()
+        config = StudyConfig(seed=2)
+        allowed = functools.partial(refuse_another, bucket.url, config=config, instead="storage.url")
+        told = rf"{bucket.url}: holds a study that differs in seed = 2 \(it was 1\): choose another storage.url"
+        with pytest.raises(InputError, match=told), at(bucket, mine, allowed=allowed):
+            pass
+        assert list(mine.iterdir()) == []
+        assert bucket.listing() == before
 
     def test_keys_come_back_readable_by_their_owner_alone(self, bucket, fast, tmp_path):
         here, there = tmp_path / "here", tmp_path / "there"
