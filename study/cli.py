@@ -30,17 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"study: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("study: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"study: interrupted{'; the same command goes on from here' if options.goes_on else ''}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # a file where a folder must be, or no permission
-        if error.filename is None:
-            raise
-        print(
-            f"study: {error.filename}: {error.strerror}: choose another place, or change who may write", file=sys.stderr
-        )
+    except OSError as error:  # a file where a folder must be, no permission, no room
+        if isinstance(error, ConnectionError):
+            raise  # of Ray
+        place = f"{error.filename}: " if error.filename else ""
+        told = InputError(f"{place}{error.strerror or error}: choose another place, make room, or change who may write")
+        print(f"study: {told}", file=sys.stderr)
         return 2
 
 
@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    whole.set_defaults(goes_on=False)
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_study_commands(commands)
     add_handover_commands(commands)
@@ -76,7 +77,7 @@ def _add_study_commands(commands: Any) -> None:
     add_set(run)
     run.add_argument("--quiet", action="store_true", help="no progress, no tables")
     run.add_argument("--json", action="store_true", help="progress as JSON, one object a line, and no tables")
-    run.set_defaults(command=_run)
+    run.set_defaults(command=_run, goes_on=True)
 
     report = commands.add_parser(
         "report",

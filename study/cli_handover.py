@@ -26,6 +26,7 @@ def add_handover_commands(commands: Any) -> None:
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="where encoder and decoder go")
     add_data_dir(train)
     add_set(train)
+    train.set_defaults(goes_on=True)
 
     mask = _add(commands, "mask", "mask pictures with an encoder", _mask)
     mask.add_argument("images", type=Path, metavar="IMAGES", help="a folder, a folder of class folders, or an .npz")
@@ -107,7 +108,7 @@ def _train(options: argparse.Namespace) -> None:
     from aae.keys import keeps_private
     from study import datasets
     from study.opening import NOT_PRIVATE
-    from study.trial import run_trial, trial_specs
+    from study.trial import read_progress, run_trial, trial_specs
 
     torch.set_num_threads(config.resources.cpu)  # as in a study, whose trials these numbers then equal
     spec = trial_specs(config)[0]
@@ -116,8 +117,12 @@ def _train(options: argparse.Namespace) -> None:
     train, held_out = datasets.autoencoder_parts(data, config.data)
     if spec.config.training.batch_size > len(train):
         raise InputError(f"batch_size = {spec.config.training.batch_size}: there are {len(train)} training images")
-    if options.out.exists() and any(options.out.iterdir()) and not _is_this_trial(options.out):
-        raise InputError(f"{options.out}: is not empty and holds no trial: choose another --out")
+    if options.out.exists() and any(options.out.iterdir()):
+        begun = read_progress(options.out)
+        if begun is None:
+            raise InputError(f"{options.out}: is not empty and holds no trial: choose another --out")
+        if begun[0] != spec:
+            raise InputError(f"{options.out}: holds trial {begun[0].id}, and this is {spec.id}: choose another --out")
     for metrics in run_trial(spec, train, held_out, options.out):
         print(
             f"epoch {metrics['epoch']:.0f}/{spec.config.training.epochs}: reconstruction "
@@ -128,10 +133,6 @@ def _train(options: argparse.Namespace) -> None:
     if not keeps_private(options.out):
         print(f"{options.out}: {NOT_PRIVATE}", file=sys.stderr)
     print(f"encoder  {options.out / 'encoder.safetensors'}\nkey      {options.out / 'decoder.safetensors'}")
-
-
-def _is_this_trial(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("checkpoint.safetensors", "result.json"))
 
 
 def _mask(options: argparse.Namespace) -> None:

@@ -15,9 +15,19 @@ from attacks.config import AttacksConfig
 from classifiers.config import ClassifiersConfig
 from study.search_config import SearchConfig
 
+#: Characters of a line of a message at most; a stranger may have written a part of it.
+LONGEST_LINE = 2000
+
 
 class InputError(ValueError):
-    """What a user gave cannot be used: the message says what, where, the value and the way out."""
+    """What a user gave cannot be used: the message says what, where, the value and the way out.
+
+    What a terminal would obey is left out of it.
+    """
+
+    def __init__(self, message: str) -> None:
+        lines = ("".join(c if c.isprintable() else "?" for c in line[:LONGEST_LINE]) for line in message.split("\n"))
+        super().__init__("\n".join(lines))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ The owner masks; the receiver needs neither encoder nor images. A file of masked
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
@@ -38,6 +40,9 @@ FORMAT = "1"
 
 #: Share of masked forms that test a classifier; of the rest, the same share chooses the epoch.
 TEST = 0.2
+
+#: Bytes of a label or a name at most: a file's name may have 255 on each level.
+LONGEST_TEXT = 4096
 
 Vectors = NDArray[np.float32]
 
@@ -66,18 +71,27 @@ class MaskedFile:
             raise InputError(f"{self.path}: is damaged ({' '.join(str(error).split())[:120]})") from None
 
     def _chunks(self) -> Iterator[tuple[Vectors, list[str], list[str]]]:
-        with pq.ParquetFile(self.path, pre_buffer=False) as file:  # which else keeps the whole file in memory
+        # Unless told, pyarrow keeps the whole file in memory, and every repetition of a text.
+        texts = ["label"] * self.has_labels + ["name"] * self.has_names
+        with pq.ParquetFile(self.path, pre_buffer=False, read_dictionary=texts) as file:
             for batch in file.iter_batches(batch_size=1000):
                 rows = batch.column("masked")
                 flat = rows.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
                 whole = not rows.null_count and (rows.value_lengths().to_numpy() == self.length).all()
                 if not whole or not np.isfinite(flat).all():
                     raise InputError(f"{self.path}: holds masked forms that are not {self.length} finite numbers")
-                labels = batch.column("label").to_pylist() if self.has_labels else []
-                names = batch.column("name").to_pylist() if self.has_names else []
-                if None in labels or None in names:
-                    raise InputError(f"{self.path}: leaves a label or a name out: make it again with `study mask`")
+                labels = self._texts(batch, "label") if self.has_labels else []
+                names = self._texts(batch, "name") if self.has_names else []
                 yield flat.reshape(-1, self.length), labels, names
+
+    def _texts(self, batch: pa.RecordBatch, name: str) -> list[str]:
+        column = batch.column(name)
+        if column.null_count or column.dictionary.null_count:
+            raise InputError(f"{self.path}: leaves a label or a name out: make it again with `study mask`")
+        if len(column) and (longest := pc.max(pc.binary_length(column.dictionary)).as_py()) > LONGEST_TEXT:
+            raise InputError(f"{self.path}: has a {name} of {longest:,} bytes: must be {LONGEST_TEXT:,} at most")
+        texts: list[str] = column.to_pylist()
+        return texts
 
     def whole(self) -> tuple[Vectors, NDArray[Any]]:
         """All masked forms and labels; `InputError` where there are no labels."""
@@ -186,12 +200,16 @@ def write_pictures(decoder: Key, masked: MaskedFile, out: Path, *, anyway: bool)
         )
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: is not empty: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     number = 0
-    for vectors, _, _ in masked.chunks():
-        for image in np.rint(unmask(decoder.module, vectors) * 255).astype(np.uint8):
-            Image.fromarray(image.squeeze()).save(out / f"{number:06d}.png")
-            number += 1
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", ignore_cleanup_errors=True) as name:
+        beside = Path(name) / "pictures"
+        beside.mkdir()
+        for vectors, _, _ in masked.chunks():
+            for image in np.rint(unmask(decoder.module, vectors) * 255).astype(np.uint8):
+                Image.fromarray(image.squeeze()).save(beside / f"{number:06d}.png")
+                number += 1
+        beside.replace(out)
     return number
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch.nn import functional
 
 from study.config import InputError
@@ -109,14 +109,16 @@ class Pictures:
         try:
             with Image.open(file, formats=FORMATS) as picture:
                 width, height = picture.size
-                if width * height > LARGEST:
-                    raise InputError(f"{file}: has {width} x {height} pixels, more than {LARGEST:,}: shrink it first")
-                upright = ImageOps.exif_transpose(picture).convert("RGB" if self._channels == 3 else "L")
-                fitted = ImageOps.fit(upright, (self._size, self._size), Image.Resampling.BILINEAR)
-        except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            if isinstance(error, InputError):
-                raise
+                fitted = self._fitted(picture) if width * height <= LARGEST else None
+        except Exception as error:  # Pillow's readers of damaged files raise whatever they meet
             raise InputError(f"{file}: is not a picture that can be read ({error}): mend it or skip it") from None
+        if fitted is None:
+            raise InputError(f"{file}: has {width} x {height} pixels, more than {LARGEST:,}: shrink it first")
+        return fitted
+
+    def _fitted(self, picture: Image.Image) -> Images:
+        upright = ImageOps.exif_transpose(picture).convert("RGB" if self._channels == 3 else "L")
+        fitted = ImageOps.fit(upright, (self._size, self._size), Image.Resampling.BILINEAR)
         return np.asarray(fitted, dtype=np.uint8).reshape(self._size, self._size, self._channels)
 
     def _from_array(self) -> Iterator[Chunk]:
@@ -191,8 +193,9 @@ class _ArrayReader:
     def _header(self, file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
         try:
             version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, column_major, dtype = read(file)
+            shape, column_major, dtype = (
+                np.lib.format.read_array_header_1_0(file) if version == (1, 0) else ((), True, np.dtype("V"))
+            )  # headers of later versions may have gigabytes
         except ValueError as error:
             raise InputError(f"{self._path}: {self._name} is not an array ({error})") from None
         if column_major or dtype.hasobject:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aae.keys import keeps_private
+from aae.keys import keeps_private, write_private
 from study import datasets, objectives
 from study.artifacts import artifact, keep_samples
 from study.config import InputError, StudyConfig
@@ -218,7 +218,7 @@ def _adopt(source: Path, target: Path) -> None:
     if not (target / "result.json").exists():
         target.mkdir(parents=True, exist_ok=True)
         for name in ("decoder.safetensors", "encoder.safetensors", "result.json"):
-            shutil.copy(source / name, target / name)
+            write_private(target / name, (source / name).read_bytes())
 
 
 def _pairs(

@@ -92,6 +92,8 @@ class Progress:
     def note(self, text: str) -> None:
         """Say something that must not be missed."""
         self._tell(note=text)
+        if self._console.quiet and not self._json:
+            print(text, file=sys.stderr)
         self._console.print(text, markup=False)
 
     def _tell(self, **content: object) -> None:

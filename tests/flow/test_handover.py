@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -119,6 +120,25 @@ def test_labels_and_names_come_along_when_asked_for(pictures, pairs, tmp_path):
     assert table["name"][0].as_py() == "digit 0/000.png"
 
 
+def test_a_full_disk_leaves_nothing_behind(masked, pairs, tmp_path):
+    key, out = pairs / "1" / "decoder.safetensors", tmp_path / "restored"
+    command = shlex.join(
+        [sys.executable, "-m", "study.cli", "unmask", str(masked), "--key", str(key), "--out", str(out)]
+    )
+    done = subprocess.run(["bash", "-c", f"ulimit -f 1; exec {command}"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "File too large: choose another place, make room" in done.stderr
+    assert not list(tmp_path.glob("*restored*"))
+
+
+def test_another_trial_in_the_folder_is_told_and_left_alone(pairs, tmp_path, capsys):
+    shutil.copytree(pairs / "1", tmp_path / "1")
+    before = (tmp_path / "1" / "encoder.safetensors").read_bytes()
+    told = refused(capsys, "train", "quick", "--out", tmp_path / "1", *SMALL, "--set", "seed=2")
+    assert re.search(r"holds trial g12-\S+, and this is g12-\S+: choose another --out", told)
+    assert (tmp_path / "1" / "encoder.safetensors").read_bytes() == before
+
+
 def test_a_strangers_decoder_is_refused_unless_asked_for(masked, pairs, tmp_path, capsys):
     key = pairs / "2" / "decoder.safetensors"
     told = refused(capsys, "unmask", masked, "--key", key, "--out", tmp_path / "x")
@@ -225,6 +245,19 @@ def test_a_damaged_file_of_masked_forms_is_told_or_read(tmp_path, data):
         for vectors, labels, names in open_masked(damaged).chunks():
             assert vectors.shape[1] == 10
             assert len(vectors) == len(labels or vectors) == len(names or vectors)
+
+
+def test_a_long_label_on_many_rows_is_told_before_it_fills_the_memory(tmp_path):
+    path = file_of(tmp_path / "x.parquet", np.zeros((1000, 10)), labels=["a" * 50_000] * 1000)
+    assert path.stat().st_size < 200_000
+    usual, counted = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(counted)
+    try:
+        with pytest.raises(InputError, match=r"a label of 50,000 bytes: must be 4,096 at most"):
+            list(open_masked(path).chunks())
+    finally:
+        pa.set_memory_pool(usual)
+    assert counted.max_memory() < 5e6
 
 
 FLOATS = pa.list_(pa.float32())

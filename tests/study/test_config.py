@@ -22,6 +22,10 @@ def written(tmp_path, text):
     return str(path)
 
 
+def test_a_message_is_nothing_that_a_terminal_obeys():
+    assert str(InputError("a\x1b[2Jb\n" + "c" * 10_000)) == "a?[2Jb\n" + "c" * 2000
+
+
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_is_valid_and_has_a_title(name):
     assert read_config(name, []).title

@@ -1,16 +1,32 @@
 """Pictures that strangers hand over: archives and files that are damaged, hostile, or larger than they look."""
 
+import contextlib
 import io
+import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import EpsImagePlugin
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import EpsImagePlugin, Image
 
 from study import pictures
 from study.config import InputError
 from study.datasets import load
 from study.pictures import Pictures
+
+
+def encoded(kind):
+    content, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3)).save(content, kind, exif=exif)
+    return content.getvalue()
+
+
+#: A picture in each of the formats that keep notes.
+WHOLE = {kind: encoded(kind) for kind in ("PNG", "JPEG", "WEBP", "TIFF")}
 
 
 class TestArchivesOfPictures:
@@ -35,6 +51,13 @@ class TestArchivesOfPictures:
     def test_what_cannot_be_is_told(self, tmp_path, arrays, told):
         with pytest.raises(InputError, match=told):
             self.chunks(tmp_path, **arrays)
+
+    def test_a_header_of_gigabytes_is_not_read(self, tmp_path):
+        head = b"\x93NUMPY\x02\x00" + (4_000_000_000).to_bytes(4, "little") + b"{"
+        with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+            archive.writestr("images.npy", head)
+        with pytest.raises(InputError, match="must be a plain array"):
+            Pictures(tmp_path / "x.npz", size=16, channels=1)
 
     @pytest.mark.parametrize("name", ["labels", "class_names"])
     def test_labels_that_would_fill_the_memory_are_told(self, tmp_path, monkeypatch, name):
@@ -88,6 +111,29 @@ class TestFiles:
         with pytest.raises(InputError, match="is not a picture that can be read"):
             list(Pictures(tmp_path, size=16, channels=1))
         assert not started
+
+    @settings(max_examples=600, deadline=None, derandomize=True)
+    @given(data=st.data())
+    def test_a_damaged_picture_is_told_or_read(self, data):
+        content = bytearray(WHOLE[data.draw(st.sampled_from(sorted(WHOLE)))])
+        for _ in range(data.draw(st.integers(1, 4))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        with tempfile.TemporaryDirectory() as name:
+            (Path(name) / "x.png").write_bytes(content)
+            with contextlib.suppress(InputError):  # and nothing else
+                (chunk,) = Pictures(Path(name), size=16, channels=3)
+                assert chunk.images.shape == (1, 16, 16, 3)
+
+    def test_a_turn_that_is_no_number_is_told(self, tmp_path):
+        """Pillow's own reader of such a note raises what is made for programs alone."""
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "x.jpg", exif=exif)
+        content = (tmp_path / "x.jpg").read_bytes()
+        begin = content.index(b"\x01\x12\x00\x03") + 2
+        (tmp_path / "x.jpg").write_bytes(content[:begin] + b"\x00\x02" + content[begin + 2 :])
+        with contextlib.suppress(InputError):
+            assert len(list(Pictures(tmp_path, size=8, channels=3))) == 1
 
     def test_a_link_to_itself_is_told(self, tmp_path):
         (tmp_path / "x.png").symlink_to(tmp_path / "x.png")
