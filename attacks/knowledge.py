@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -66,6 +67,28 @@ class Knowledge:
                         f"{name}: vectors of {vectors.shape[1]} numbers for victims of {self.victims.shape[1]}: "
                         f"both must come from one encoder"
                     )
+        self._check_encoders()
+
+    def _check_encoders(self) -> None:
+        """An encoder of other images would stop an attack in its middle; one of a single number would not, and lie."""
+        some = self.images[:2]
+        size = f"images of shape {some.shape[1:]}"
+        if self.encoder is not None:
+            x_BCHW = torch.from_numpy(np.ascontiguousarray(some)).permute(0, 3, 1, 2).float() / 255
+            try:
+                with torch.no_grad():
+                    found = tuple(self.encoder(x_BCHW).shape)
+            except RuntimeError:
+                raise ValueError(f"encoder: takes no {size}: give that of the victim") from None
+            if found != (2, self.victims.shape[1]):
+                raise ValueError(f"encoder: gives {found} for 2 images, where victims have {self.victims.shape[1]}")
+        if self.own is not None:
+            try:
+                found = np.shape(self.own.encode(some))
+            except (RuntimeError, ValueError):
+                raise ValueError(f"own encoder: takes no {size}: train one for them") from None
+            if len(found) != 2 or found[0] != 2:
+                raise ValueError(f"own encoder: gives {found} for 2 images: must give a vector for each")
 
     def pairs(self, attack: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Masked vectors (K, D) and flat images (K, P) in [0, 1]; `ValueError` where the attacker holds no pairs."""

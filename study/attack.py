@@ -114,7 +114,8 @@ def attack(job: AttackJob, scene: Scene, config: AttacksConfig, shown: int) -> t
             **asdict(found),
             "recognised": float(np.mean(named == scene.labels[victims])),
             "n": len(victims),
-        },
+        }
+        | ({"mse_optimised": float(error_N[: config.optimised].mean())} if job.attack in CONTROLS else {}),
         detail={"target": config.target, "own": job.own or "principal components", "pool": len(scene.parts.pairs)},
         seed=job.seed,
         seconds=seconds,
@@ -171,7 +172,7 @@ def _knowledge(
         return Knowledge(victims=masked, images=scene.images[rng.permutation(victims)])
     if job.attack in attacks.WITHOUT_PAIRS:
         unknown = scene.masked[parts.pairs]  # whatever leaked of these, such an attacker does not have it
-        public = np.roll(parts.public, -job.draw * config.public)[: config.public]  # others each draw, while they last
+        public = parts.public[job.draw * config.public :][: config.public]  # others in each draw
         return Knowledge(victims=masked, images=scene.images[public], others=unknown)
     if job.attack in ("oracle", "weights"):
         asked = parts.public[: config.public]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from study.config import InputError, StudyConfig
+from study.search_config import OF_SECRECY
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -162,9 +163,10 @@ MORE = (
 def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
     """Keys in which `new` may not differ from the study it continues, each with both values.
 
-    Allowed: more draws, instances, latent configurations, attacks, encoders to attack, pairs, defences, trials,
-    finalists or fresh seeds, mirror images; another title, another storage, other resources but the threads. The first
-    latent configuration stays first, because others are named by what sets them apart from it.
+    Allowed: more draws, instances, latent configurations, attacks, encoders to attack, defences, trials, finalists or
+    fresh seeds, mirror images, and pairs but in a search for secrecy; another title, another storage, other resources
+    but the threads. The first latent configuration stays first, because others are named by what sets them apart from
+    it.
     """
     differences = []
     a, b = dict(flat(to_plain(old))), dict(flat(to_plain(new)))
@@ -176,7 +178,10 @@ def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
             continue
         if key == "attacks.encoders" and after is None:  # all of them
             continue
-        if key in ("attacks.names", "attacks.pairs", "attacks.defences") and set(before) <= set(after):  # type: ignore[arg-type]
+        searched = OF_SECRECY & {one.name for one in old.search.objectives} if old.search.trials else set()
+        # Where secrecy is searched, other pairs would judge later trials by another measure.
+        grows = ("attacks.names", "attacks.defences", *(() if searched else ("attacks.pairs",)))
+        if key in grows and set(before) <= set(after):  # type: ignore[arg-type]
             continue
         if key == "latents":
             before, after = (

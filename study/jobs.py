@@ -211,7 +211,7 @@ def attack_jobs(config: StudyConfig, sources: list[Source], attacked: dict[str, 
         own = _attackers_own(source, sources)
         for dataset, parts in attacked.items():
             both = any(task.mirrored for task in config.tasks if task.data == dataset)
-            for attack, k, draw, representation in _ladder(config, own, source, len(parts.pairs), mirrored=both):
+            for attack, k, draw, representation in _ladder(config, own, source, parts, mirrored=both):
                 yield AttackJob(
                     source=source,
                     dataset=dataset,
@@ -238,7 +238,7 @@ def _latent(source: Source) -> tuple[int, int, str]:
 
 
 def _ladder(
-    config: StudyConfig, own: Source | None, source: Source, pool: int, *, mirrored: bool
+    config: StudyConfig, own: Source | None, source: Source, parts: AttackParts, *, mirrored: bool
 ) -> Iterator[tuple[str, int, int, str]]:
     settings = config.attacks
     for name in YARDSTICKS:
@@ -246,12 +246,12 @@ def _ladder(
     if own and _latent(own) == _latent(source):
         yield "other_decoder", 0, 0, "masked"
     if "transport" in settings.names:
-        yield from (("known_plaintexts", 0, draw, "masked") for draw in range(settings.draws))
-    counts = [k for k in settings.pairs if k <= pool]
+        yield "known_plaintexts", 0, 0, "masked"
+    counts = [k for k in settings.pairs if k <= len(parts.pairs)]
+    others = min(settings.draws, max(1, len(parts.public) // settings.public))  # disjoint sets of public images
     for name in settings.names:
         if name not in attacks.WITH_PAIRS:  # those that are trained, or descend, cost too much to be repeated
-            repeats = settings.draws if name in attacks.WITHOUT_PAIRS else 1
-            yield from ((name, 0, draw, "masked") for draw in range(repeats))
+            yield from ((name, 0, draw, "masked") for draw in range(others if name in attacks.WITHOUT_PAIRS else 1))
         else:
             yield from ((name, k, draw, "masked") for k in counts for draw in range(settings.draws))
     for otherwise in (*([MIRRORED] if mirrored else []), *settings.defences):

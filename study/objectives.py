@@ -17,13 +17,13 @@ from aae.config import AutoencoderConfig, LatentConfig
 from aae.masking import mask
 from aae.networks import Autoencoder, Encoder
 from attacks import AttacksConfig
-from classifiers import NAMES, ClassifiersConfig
+from classifiers import ClassifiersConfig
 from study import secrecy
 from study.config import InputError, StudyConfig
 from study.datasets import ImageSet, Labels, Split, draws, split
 from study.evaluate import ClassificationJob, Source, classify
 from study.pictures import Images
-from study.search_config import SearchConfig
+from study.search_config import OF_SECRECY, SearchConfig
 from study.seeds import derive
 
 
@@ -131,9 +131,6 @@ OBJECTIVES: dict[str, Objective] = {
     ),
 }  # fmt: skip
 
-#: Those that take an attacker.
-OF_SECRECY = {"pairs_to_unmask", "mse_at_k", "reidentification"}
-
 
 def measure(names: Iterable[str], trained: Trained) -> dict[str, float]:
     """The objectives of these names, as `objective.<name>`; `ArithmeticError` for a value that is not finite."""
@@ -169,8 +166,11 @@ def check(config: StudyConfig, images: int) -> None:
     if not OBJECTIVES[search.judged_by].every_epoch:
         known = [name for name, objective in OBJECTIVES.items() if objective.every_epoch]
         raise InputError(f"search.judged_by = {search.judged_by!r}: must be one of {', '.join(known)}")
-    if search.classifier not in NAMES:
-        raise InputError(f"search.classifier = {search.classifier!r}: must be one of {', '.join(NAMES)}")
+    if search.classifier not in config.classifiers.names:
+        names = ", ".join(config.classifiers.names)
+        raise InputError(f"search.classifier = {search.classifier!r}: must be one of classifiers.names, {names}")
+    if "accuracy" in directions(search) and not config.tasks:
+        raise InputError("search.objectives: accuracy needs [[tasks]], data whose masked images are classified")
 
 
 def validation_draws(config: StudyConfig, tasks: dict[str, ImageSet]) -> tuple[ValidationDraw, ...]:

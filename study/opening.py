@@ -118,11 +118,14 @@ def given_specs(config: StudyConfig) -> list[TrialSpec]:
     found = [
         TrialSpec.from_plain(read_result(path.parent)["trial"]) for path in sorted(source.glob("trials/*/result.json"))
     ]
+    seen = (config.network.image_size, config.network.channels)
+    found = [spec for spec in found if (spec.config.network.image_size, spec.config.network.channels) == seen]
     chosen = [spec for spec in found if spec.instance < points.get(spec.config, alike.get(spec.config.latent, 0))]
     chosen.sort(key=lambda spec: (places.get(spec.config, len(places)), spec.instance))
     if not chosen:
         raise InputError(
-            f"encoders.from = {str(source)!r}: holds no trained pair of this study's latent configurations"
+            f"encoders.from = {str(source)!r}: holds no trained pair of this study's latent configurations and "
+            f"images ({seen[0]} pixels a side, {seen[1]} channels)"
         )
     for spec in chosen:
         for part in ("encoder", "decoder"):

@@ -140,7 +140,7 @@ def _sampler(search: SearchConfig, seed: int) -> BaseSampler:
         if search.sampler == "gp":
             return GPSampler(seed=seed)
         if search.sampler == "qmc":
-            return QMCSampler(seed=seed, warn_independent_sampling=False)
+            return QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False)  # else all seeds are one
         return RandomSampler(seed=seed)
 
 
@@ -180,7 +180,8 @@ def _frozen(search: SearchConfig, record: Record, state: TrialState, folder: Pat
     every = _distributions(search)
     about = {"trial": record.trial, "status": record.what["status"], "seconds": record.seconds}
     about |= {"reason": record.detail["reason"]} if "reason" in record.detail else {}
-    about |= {"folder": str(folder / "trials" / record.trial)} if folder else {}
+    kept = folder is not None and record.what["status"] == "complete"
+    about |= {"folder": str(folder / "trials" / record.trial)} if folder and kept else {}
     return create_trial(
         state=state,
         params=point,
@@ -201,6 +202,7 @@ class Mirrors:
         self._search, self._folder = config.search, folder
         self._work = folder / ".optuna.db"
         search = config.search
+        self._work.unlink(missing_ok=True)  # made again from the records: the folder may have got another name
         with _in_one_line():
             self._studies = [self._open(RDBStorage(f"sqlite:///{self._work}"), folder.name)]
             if search.storage:  # where others may have a study of that name

@@ -85,7 +85,7 @@ def run_trials(
     for _ in range(1 + resources.retries):
         if left and not lost:
             space = {"spec": tune.grid_search([spec.plain() for spec in left.values()])}
-            constants = {"objectives": objectives, "judged_by": None}
+            constants = {"objectives": objectives, "judged_by": None, "sign": 1}
             asked = tune.TuneConfig(reuse_actors=True)
             _fit(bench, folder, bucket, resources, space | constants, asked, _Listener(on_epoch, end))
     for ended in lost:
@@ -163,7 +163,9 @@ def _go_on(
     left, listener = search.trials - len(finished), _Listener(on_epoch, on_end)
     if left > 0:
         judged_by = None if search.scheduler == "none" else search.judged_by
-        constants = {"objectives": list(directions(search)), "judged_by": judged_by}
+        wanted = directions(search).get(search.judged_by, OBJECTIVES[search.judged_by].direction)
+        sign = -1 if wanted == "maximize" else 1
+        constants = {"objectives": list(directions(search)), "judged_by": judged_by, "sign": sign}
         asked = tune.TuneConfig(
             search_alg=asking,
             scheduler=_scheduler(config),
@@ -237,8 +239,7 @@ def _train(config: dict[str, Any], bench: Bench, bucket: Bucket | None) -> None:
             for metrics in run_trial(spec, bench.train, bench.held_out, folder, device=device, measure=measured):
                 carry()
                 if judged_by is not None:
-                    sign = -1 if OBJECTIVES[judged_by].direction == "maximize" else 1
-                    judged = {"judged": sign * metrics[f"objective.{judged_by}"]}
+                    judged = {"judged": config["sign"] * metrics[f"objective.{judged_by}"]}
                 tune.report(metrics | judged)
     except OSError as error:  # a disk that is full, or away: not the trial's fault
         tune.report(_FAILED | {"away": str(error), "storage": isinstance(error, StorageError)})

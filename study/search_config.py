@@ -20,6 +20,9 @@ from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingC
 Sampler = Literal["tpe", "nsga2", "gp", "random", "qmc"]
 Scheduler = Literal["none", "asha", "median"]
 
+#: Objectives that take an attacker.
+OF_SECRECY = {"pairs_to_unmask", "mse_at_k", "reidentification"}
+
 #: Searching these would compare what cannot be compared.
 FIXED = {
     "training.epochs": "epochs are what a scheduler spares; set them for all",

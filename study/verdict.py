@@ -9,7 +9,7 @@ import numpy as np
 
 from study.config import StudyConfig
 from study.config_text import to_plain
-from study.front import hypervolume, judgement, on_front, oriented, paired, reference_point
+from study.front import Points, hypervolume, judgement, on_front, oriented, paired, reference_point
 from study.objectives import OBJECTIVES, directions
 from study.records import Record
 from study.search_config import names
@@ -49,10 +49,19 @@ def summarise_search(config: StudyConfig, records: list[Record], histories: Hist
         ],
         "parameters": list(names(config.search.space)),
         "trials": [_trial(r, directed, r.trial in front) for r in searched],
-        "hypervolume": [hypervolume(points[:n], reference) for n in range(1, len(points) + 1)],
+        "hypervolume": _growing(points, reference),
         "finalists": finalists,
         "recommendation": _recommendation(finalists),
     }  # fmt: skip
+
+
+def _growing(points: Points, reference: Points) -> list[float]:
+    """The hypervolume after each point; it takes long to find, and grows with those alone that join the front."""
+    found: list[float] = []
+    for n in range(1, len(points) + 1):
+        joins = on_front(points[:n])[-1]
+        found.append(hypervolume(points[:n], reference) if joins or not found else found[-1])
+    return found
 
 
 def _trial(record: Record, directed: Mapping[str, str], front: bool) -> dict[str, Any]:
@@ -104,11 +113,16 @@ def _finalists(config: StudyConfig, records: list[Record], histories: Histories)
             differences = {name: paired(values[name], measured[first][name], comparisons) for name in compared}
             row["differences"] = differences
             row["verdict"] = judgement(differences, compared)
-            if row["verdict"] == "dominates" and (doubt := _doubt(groups[point] + groups[first], row["seeds"])):
+            if row["verdict"] == "dominates" and (doubt := _doubt(groups[point] + groups[first], _seeds(row))):
                 row["verdict"] = f"better in everything, {doubt}"
             row["equal_seconds"] = _at_equal_seconds(groups[point], groups[first], histories)
         rows.append(row)
     return rows
+
+
+def _seeds(row: dict[str, Any]) -> int:
+    """Fresh seeds on which everything is compared: of a search that has not ended, fewer than were trained."""
+    return min((d["seeds"] if d else 0 for d in row["differences"].values()), default=0)
 
 
 def _doubt(fresh: list[Record], seeds: int) -> str:
@@ -195,7 +209,7 @@ def _recommendation(finalists: list[dict[str, Any]]) -> str:
         )
         return "; ".join(told)
 
-    on = f"on {min(row['seeds'] for row in finalists)} fresh paired seeds"
+    on = f"on {min(map(_seeds, others))} fresh paired seeds"
     for row in others:
         if row["verdict"] == "dominates":
             return f"Take {row['name']}: {on} it dominates {first['name']} on {what} ({reasons(row)})."

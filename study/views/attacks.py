@@ -288,19 +288,17 @@ def plain_words(summary: Summary) -> list[str]:
 
 def defences(summary: Summary) -> list[str]:
     """Whether a defence protects: it must keep an attacker with as many pairs as were tried from the target."""
+    tried = [row for row in summary["unmasking"] if "@" in row["representation"] and row["largest"]]
     words = []
-    for row in summary["unmasking"]:
-        if row["representation"] != "masked" and row["largest"]:
-            reached = row["reach_target"]
-            told = (
-                f"{reached:,} pairs{_fewest(row, reached)} reach"
-                if reached
-                else f"{row['largest']:,} pairs do not reach"
-            )
-            words.append(f"Defence {place_name(row)}: {told} a mean squared error of {row['target']:g}.")
+    for row in tried:
+        reached = row["reach_target"]
+        told = f"{row['largest']:,} pairs do not reach"
+        if reached:
+            told = f"{reached:,} pairs{_fewest(row, reached)} reach"
+        words.append(f"Defence {place_name(row)}: {told} a mean squared error of {row['target']:g}.")
     if words:
         words.append("Ridge regression alone was tried on defences: better attackers do better.")
-    if words and all(r["reach_target"] for r in summary["unmasking"] if r["representation"] != "masked"):
+    if tried and all(row["reach_target"] for row in tried):
         words.append("None of the defences tried protects against an attacker with pairs.")
     return words
 

@@ -160,6 +160,22 @@ class TestWhatIsNotKnowledge:
         with pytest.raises(ValueError, match=told):
             Knowledge(**values)
 
+    @pytest.mark.parametrize(
+        ("numbers", "told"),
+        [
+            ((7, D), "encoder: takes no images of shape"),
+            ((SIDE * SIDE, 1), rf"encoder: gives \(2, 1\) for 2 images, where victims have {D}"),
+        ],
+    )
+    def test_an_encoder_of_something_else_is_told(self, numbers, told):
+        wrong = nn.Sequential(nn.Flatten(), nn.Linear(*numbers))
+        own = Own(name="x", encode=lambda images: wrong(torch.from_numpy(pixels(images)).float()), decode=lambda z: z)
+        with pytest.raises(ValueError, match=told):
+            Knowledge(victims=self.GOOD, images=some_images(5, 0), encoder=wrong)
+        if numbers[0] == 7:
+            with pytest.raises(ValueError, match=f"own {told}"):
+                Knowledge(victims=self.GOOD, images=some_images(5, 0), own=own)
+
     def test_more_pairs_than_there_are(self):
         with pytest.raises(ValueError, match="11 pairs: there are 10"):
             draw_pairs(10, 11, seed=0)

@@ -12,7 +12,7 @@ from aae.networks import Autoencoder
 from attacks import AttacksConfig
 from classifiers import ClassifiersConfig
 from classifiers.config import ForestConfig
-from study.attack import CONTROLS, AttackJob, Scene, attack, fit_recogniser
+from study.attack import CONTROLS, AttackJob, Scene, _knowledge, attack, fit_recogniser
 from study.config import InputError, StudyConfig, TaskConfig
 from study.datasets import ImageSet, attack_parts
 from study.defences import defend
@@ -94,6 +94,12 @@ class TestJobs:
         assert {job.source.trial for job in jobs} == {"a", "c", "d"}
         assert len({job.key for job in jobs}) == len(jobs)
 
+    def test_attacks_without_pairs_are_repeated_as_often_as_there_are_other_public_images(self):
+        for public, draws in ((40, {0}), (24, {0, 1}), (10, {0, 1})):  # of 48, in two draws
+            jobs = self.jobs(public=public)
+            assert {job.draw for job in jobs if job.attack in ("moments", "transport")} == draws
+            assert {job.draw for job in jobs if job.attack == "known_plaintexts"} == {0}
+
     def test_pairs_the_data_cannot_give_are_left_out(self):
         assert {job.k for job in self.jobs()} == {0, 10, 30}
 
@@ -172,8 +178,12 @@ class TestAttack:
         assert shown.shape == (3, 8, 8, 3)
 
     def test_without_pairs_other_public_images_are_taken_in_every_draw(self, scene):
-        errors = {run(scene, "moments", draw=draw)[0].metrics["mse"] for draw in range(3)}
-        assert len(errors) == 3
+        config = dataclasses.replace(CONFIG, public=16)
+        values = {"source": source(), "dataset": "toy", "attack": "moments", "seed": 5, "pairs_seed": 6}
+        jobs = [AttackJob(**values, draw=draw) for draw in (0, 1)]
+        seen = [_knowledge(job, scene, scene.parts.victims, config, np.random.default_rng(0)).images for job in jobs]
+        assert {len(images) for images in seen} == {16}
+        assert not {i.tobytes() for i in seen[0]} & {i.tobytes() for i in seen[1]}
 
     def test_thirty_pairs_beat_the_mean_image(self, scene):
         ridge, mean = (run(scene, name, k)[0].metrics for name, k in (("ridge", 30), ("mean_image", 0)))

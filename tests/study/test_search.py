@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig
 from aae.networks import Autoencoder
+from attacks import AttacksConfig
 from classifiers import ClassifiersConfig
 from classifiers.config import ForestConfig
 from study import objectives
@@ -133,6 +134,11 @@ class TestSpace:
             objectives.check(tested, 1000)
         with pytest.raises(InputError, match="judged_by = 'prior_distance'"):
             objectives.check(searching(judged_by="prior_distance"), 1000)
+        with pytest.raises(InputError, match=r"accuracy needs \[\[tasks\]\]"):
+            objectives.check(dataclasses.replace(searching(), tasks=()), 1000)
+        alone = dataclasses.replace(searching(), classifiers=ClassifiersConfig(names=("adaboost",)))
+        with pytest.raises(InputError, match=r"search\.classifier = '.*': must be one of classifiers.names, adaboost"):
+            objectives.check(alone, 1000)
 
     def test_going_on_may_ask_for_more_trials_and_not_for_another_space(self):
         old = searching()
@@ -140,6 +146,10 @@ class TestSpace:
         assert refused_changes(old, more) == []
         other = dataclasses.replace(old, search=dataclasses.replace(old.search, sampler="gp"))
         assert refused_changes(old, other) == ["search.sampler = 'gp' (it was 'random')"]
+        secret = searching(objectives=(ObjectiveConfig(name="mse_at_k"),))
+        more = dataclasses.replace(secret, attacks=AttacksConfig(pairs=(*secret.attacks.pairs, 20_000)))
+        assert refused_changes(secret, more)[0].startswith("attacks.pairs = ")
+        assert refused_changes(old, dataclasses.replace(old, attacks=more.attacks)) == []
 
 
 class TestProposals:
@@ -215,6 +225,17 @@ class TestMirrors:
         assert study.trials[2].user_attrs["reason"] == "OutOfMemory"
         assert study.trials[0].user_attrs["folder"] == str(tmp_path / "trials" / records[0].trial)
         assert not list(tmp_path.glob("*.beside"))
+
+    def test_a_folder_of_another_name_holds_one_study(self, tmp_path, records):
+        (tmp_path / "a").mkdir()
+        Mirrors(searching(), tmp_path / "a").add(records[:2])
+        (tmp_path / "a").rename(tmp_path / "b")
+        Mirrors(searching(), tmp_path / "b").add(records)
+        study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/b/optuna.db")
+        assert study.study_name == "b"
+        assert len(study.trials) == 4
+        assert study.trials[0].user_attrs["folder"] == str(tmp_path / "b" / "trials" / records[0].trial)
+        assert "folder" not in study.trials[1].user_attrs  # a stopped trial's is gone
 
     def test_another_storage_is_kept_up_to_date(self, tmp_path, records):
         config = searching(storage=f"journal:{tmp_path / 'log'}")
@@ -362,6 +383,16 @@ class TestVerdict:
         assert summary["finalists"][2]["verdict"] == "dominates"
         assert summary["finalists"][2]["equal_seconds"]["mean"] == 0
         assert summary["recommendation"].startswith(f"Take {summary['finalists'][2]['name']}: on 4 fresh paired seeds")
+        what = {"representation": "masked", "dataset": "x", "classes": 2, "draw": 0, "protocol": "shared"}
+        fewer = [  # as of a search that has not ended
+            dataclasses.replace(r, kind="classification", what=what | {"classifier": config.search.classifier})
+            for r in records
+            if r.what["role"] == "fresh" and r is not records[-1]
+        ]
+        tested = [dataclasses.replace(r, metrics={"accuracy": r.metrics["objective.accuracy"]}) for r in fewer]
+        found = summarise_search(config, records + tested, lambda trial: history)["finalists"][2]
+        assert (found["seeds"], found["differences"]["test accuracy"]["seeds"]) == (4, 3)
+        assert found["verdict"] == "better in everything, but on 3 seeds, where it takes 4"
         last = records.pop()
         for more, said in (
             ([], "better in everything, but on 3 seeds, where it takes 4"),

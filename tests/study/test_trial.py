@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig
+from study.config import InputError
 from study.config_text import read_config
 from study.opening import given_specs
 from study.trial import TrialSpec, read_result, run_trial, trial_specs
@@ -105,3 +106,5 @@ def test_trained_pairs_are_taken_by_configuration_then_by_size(tmp_path, monkeyp
     chosen = given_specs(read_config("paper", [f"encoders.from={tmp_path}"]))
     assert chosen[: len(trained)] == trained
     assert set(chosen[len(trained) :]) == set(others)
+    with pytest.raises(InputError, match=r"no trained pair of .* images \(64 pixels a side, 3 channels\)"):
+        given_specs(read_config("paper", [f"encoders.from={tmp_path}", "network.image_size=64"]))
