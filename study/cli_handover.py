@@ -106,6 +106,7 @@ def _train(options: argparse.Namespace) -> None:
     import torch
 
     from aae.keys import keeps_private
+    from engine import claim
     from study import datasets
     from study.opening import NOT_PRIVATE
     from study.trial import read_progress, run_trial, trial_specs
@@ -123,7 +124,7 @@ def _train(options: argparse.Namespace) -> None:
             raise InputError(f"{options.out}: is not empty and holds no trial: choose another --out")
         if begun[0] != spec:
             raise InputError(f"{options.out}: holds trial {begun[0].id}, and this is {spec.id}: choose another --out")
-    for metrics in run_trial(spec, train, held_out, options.out):
+    for metrics in run_trial(spec, train, held_out, options.out, device=claim(config.resources.gpu)):
         print(
             f"epoch {metrics['epoch']:.0f}/{spec.config.training.epochs}: reconstruction "
             f"{metrics['reconstruction_loss']:.5f}, held-out MSE {metrics['held_out_mse']:.5f}",

@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,10 +138,9 @@ def check_nodes(out: Path, bucket: Bucket | None) -> None:
             return f"{type(error).__name__}: {error}"
         return ""
 
-    def told(node: str) -> str:
-        there = NodeAffinitySchedulingStrategy(node, soft=False)
+    def told(answer: Any) -> str:
         try:
-            return str(ray.get(reach.options(scheduling_strategy=there).remote(), timeout=ANSWERS))
+            return str(ray.get(answer, timeout=max(1.0, until - time.monotonic())))
         except (
             ray.exceptions.NodeDiedError,
             ray.exceptions.TaskUnschedulableError,
@@ -152,11 +152,16 @@ def check_nodes(out: Path, bucket: Bucket | None) -> None:
 
     try:
         sign.write_text(token)
-        for node in ray.nodes():
-            if node["Alive"] and (reason := told(node["NodeID"])):
+        until, asked = time.monotonic() + ANSWERS, {}
+        for node in ray.nodes():  # all at once: one that does not answer takes minutes
+            if node["Alive"]:
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                asked[node["NodeManagerAddress"]] = reach.options(scheduling_strategy=there).remote()
+        for machine, answer in asked.items():
+            if reason := told(answer):
                 raise InputError(
-                    f"{bucket.url if bucket else out}: machine {node['NodeManagerAddress']} does not reach it "
-                    f"({reason[:200]}): put --out on a folder that all machines share, or set storage.url"
+                    f"{bucket.url if bucket else out}: machine {machine} does not reach it ({reason[:200]}): put --out "
+                    f"on a folder that all machines share, or set storage.url"
                 )
     finally:
         sign.unlink(missing_ok=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import difflib
 import importlib.metadata
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def _accepted_by_ray(config: dict[str, Any], resources: ResourcesConfig, storage
     yield from _open_doors(config)
     if storage.url and not re.search(r"boto3|\[s3\]", _commands(config)):
         yield f"setup_commands: nothing installs boto3, without which no node reaches {storage.url}: install .[s3]"
+    yield from _pins(config)
     if _section(config, "provider").get("type") == "aws":
         yield from _aws(config)
         yield from _reach(config, storage)
@@ -122,8 +124,16 @@ def _images(config: dict[str, Any]) -> Iterator[str]:
     commands = _commands(config)
     if _section(config, "provider").get("type") == "aws" and not images and not re.search(r"pip3? .*install", commands):
         yield "setup_commands: nothing installs Ray, so Ray's defaults would install a nightly one: name a docker image"
-    if "nightly" in commands:
+    if re.search(r"nightly|ray-wheels", commands):
         yield f"setup_commands: a nightly Ray cannot be repeated: install ray=={ours}"
+
+
+def _pins(config: dict[str, Any]) -> Iterator[str]:
+    """No command brings another Ray."""
+    ours = importlib.metadata.version("ray")
+    for found in re.findall(r"\bray(?:\[[^\]]*\])?==([\w.]+)", _commands(config)):
+        if found != ours:
+            yield f"setup_commands: install Ray {found}: must be {ours}, as in constraints.txt: another cannot join"
 
 
 def _open_doors(config: dict[str, Any]) -> Iterator[str]:
@@ -140,7 +150,12 @@ def _open_doors(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _aws(config: dict[str, Any]) -> Iterator[str]:
-    if _section(config, "provider").get("cache_stopped_nodes", True):
+    provider = _section(config, "provider")
+    if "region" not in provider:
+        yield "provider.region: is missing: name the region the machines are to run in"
+    known = _rays_schema()["properties"]["provider"]["properties"]  # Ray lets others pass, and never reads them
+    yield from (f"provider.{key}: is not known to Ray{_meant(key, known)}" for key in provider if key not in known)
+    if provider.get("cache_stopped_nodes", True):
         yield "provider.cache_stopped_nodes: must be false, or `ray down` only stops machines and disks cost on"
     nodes = _section(config, "available_node_types")
     for name in nodes:
@@ -148,6 +163,15 @@ def _aws(config: dict[str, Any]) -> Iterator[str]:
         yield from _unknown_to_ec2(given, f"{name}.node_config")
         if "ImageId" not in given:
             yield f"{name}.node_config.ImageId: is missing, and Ray's own default is years old: pin one"
+
+
+def _rays_schema() -> dict[str, Any]:
+    """What Ray's own validation goes by."""
+    import ray.autoscaler
+
+    path = Path(ray.autoscaler.__file__).parent / "ray-schema.json"
+    schema: dict[str, Any] = json.loads(path.read_text())
+    return schema
 
 
 def _unknown_to_ec2(given: dict[str, Any], place: str) -> Iterator[str]:
@@ -173,11 +197,17 @@ def _misspelt(value: Any, shape: Any, place: str) -> Iterator[str]:
             if key in shape.members:
                 yield from _misspelt(inner, shape.members[key], f"{place}.{key}")
             else:
-                close = difflib.get_close_matches(str(key), shape.members, n=1)
-                yield f"{place}.{key}: is not known to EC2{f': did you mean {close[0]}?' if close else ''}"
+                yield f"{place}.{key}: is not known to EC2{_meant(key, shape.members)}"
     elif isinstance(value, list) and shape.type_name == "list":
         for number, inner in enumerate(value):
             yield from _misspelt(inner, shape.member, f"{place}[{number}]")
+    elif isinstance(value, str) and getattr(shape, "enum", None) and value not in shape.enum:
+        yield f"{place} = {value}: is not known to the installed boto3{_meant(value, shape.enum)}"
+
+
+def _meant(word: Any, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(word), list(known), n=1)
+    return f": did you mean {close[0]}?" if close else ""
 
 
 def _reach(config: dict[str, Any], storage: StorageConfig) -> Iterator[str]:
@@ -199,7 +229,9 @@ def _shares(config: dict[str, Any], resources: ResourcesConfig) -> Iterator[str]
     most = [config.get("max_workers"), max((_number(node.get("max_workers", 1)) for node in workers), default=0)]
     if 0 in most:
         yield "max_workers: is 0, so no worker ever starts: give the file and a node type some"
-    given = [_section(_section(nodes, name), "resources") for name in nodes]
+    starts = [node for node in workers if _number(node.get("max_workers", 1))]
+    starts += [_section(nodes, str(config.get("head_node_type")))]
+    given = [_section(node, "resources") for node in starts]
     if not any(
         _number(node.get("CPU", 0)) >= resources.cpu and _number(node.get("GPU", 0)) >= resources.gpu for node in given
     ):

@@ -375,9 +375,17 @@ def turn_lock(path: Path, passphrase: Callable[[], str], *, locked: bool) -> Non
         raise InputError(f"{path}: cannot be read or written ({error.strerror})") from None
 
 
+def _begins(path: Path, mark: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(mark)) == mark
+    except OSError:  # told by who reads it in earnest
+        return False
+
+
 def inspect(path: Path, passphrase: Callable[[], str] | None = None) -> dict[str, Any]:
     """What a file of this project says of itself."""
-    if path.suffix == ".parquet":
+    if _begins(path, b"PAR1"):
         masked = open_masked(path)
         return {"kind": "masked forms"} | {key: value for key, value in vars(masked).items() if key != "path"}
     if is_model(path):

@@ -1,7 +1,7 @@
 """Pictures of one's own: a folder, a folder of class folders, or an `.npz`, read a few at a time.
 
 Nothing a stranger hands over is trusted: links that leave the folder and pictures that unpack to more than
-`LARGEST` pixels are refused, arrays are never unpickled, and memory does not grow with their number.
+`LARGEST` pixels are refused, arrays are never unpickled, and of pictures not yet read only the path is in memory.
 """
 
 from __future__ import annotations

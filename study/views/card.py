@@ -85,7 +85,8 @@ def _encoder(
     where = f"on {images:,} images of {data['autoencoder']}"
     if manifest["encoders_from"]:
         where = f"by another study, {manifest['encoders_from']}"
-    trained = TrialSpec.from_plain(read_result(folder / "trials" / chosen.trial)["trial"]).config
+    result = read_result(folder / "trials" / chosen.trial)
+    trained = TrialSpec.from_plain(result["trial"]).config
     pixels = trained.network.channels * trained.network.image_size**2
     (row,) = summary["trials"]
     run = manifest["runs"][-1]
@@ -94,7 +95,8 @@ def _encoder(
         f"{chosen.batch_size}. Its own decoder, the key, restores images kept from training with a mean squared error "
         f"of {row['held_out_mse']:.4f} (pixels from 0 to 1).",
         f"An image of {pixels:,} numbers becomes {chosen.gaussian + chosen.categorical}: {chosen.gaussian} Gaussian "
-        f"and {chosen.categorical} categorical.",
+        f"and {chosen.categorical} categorical. Files of masked forms that it made carry the pair's identity, "
+        f"`{result['pair']}`.",
         f"Measured with commit {run['commit']}, {run['time']}; study seed {manifest['seed']}.",
     ]
 

@@ -8,6 +8,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import aae
+import aae.networks
 from aae import Masker
 
 SMALL = {"widths": (4, 4, 4), "epochs": 2, "random_state": 0}
@@ -43,6 +45,16 @@ def test_a_seed_repeats_and_a_clone_is_fresh(images):
     np.testing.assert_array_equal(clone(masker).fit(images).transform(images), first)
     other = clone(masker).set_params(random_state=1).fit(images).transform(images)
     assert not np.array_equal(other, first)
+
+
+def test_the_public_names_are_those_of_the_commands(images, tmp_path):
+    nets = aae.networks.Autoencoder(aae.config.LatentConfig(gaussian=4, categorical=2), aae.config.NetworkConfig())
+    aae.save_pair(tmp_path, nets, aae.config.NetworkConfig())
+    encoder, decoder = (aae.load_key(tmp_path / f"{part}.safetensors").module for part in ("encoder", "decoder"))
+    assert aae.unmask(decoder, aae.mask(encoder, images)).shape == images.shape
+    assert all(getattr(aae, name).__doc__ for name in aae.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'decrypt'"):
+        _ = aae.decrypt
 
 
 def test_it_is_searched_in_a_pipeline(images):

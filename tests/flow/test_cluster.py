@@ -82,6 +82,25 @@ def test_nodes_die_and_nothing_is_lost(nodes, s3, finished, tiny_toml, tmp_path)
         assert stat.S_IMODE(decoder.stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
+def test_a_head_that_is_lost_in_training_is_replaced(nodes, s3, finished, tiny_toml, tmp_path):
+    """Driver, head and workers go at once, and with them every local file; the bucket stays."""
+    bucket = Bucket("s3://lab/lost", s3)
+    place = f"storage.url={bucket.url}", f"storage.endpoint={s3}"
+    study = subprocess.Popen(command(tiny_toml, tmp_path / "out", nodes, *place), stderr=subprocess.DEVNULL)
+    wait_for(study, lambda: any(name.endswith("checkpoint.safetensors") for name in bucket.listing("trials/")))
+    study.kill()
+    study.wait()
+    nodes.shutdown()
+    shutil.rmtree(tmp_path / "out")
+    begun = next(name for name in bucket.listing("trials/") if name.endswith("checkpoint.safetensors")).split("/")[1]
+    settings = [word for setting in place for word in ("--set", setting)]
+    again = run_study("run", tiny_toml, "--out", tmp_path / "again", *settings, "--json")
+    epochs = [json.loads(line) for line in again.stdout.splitlines() if '"epoch"' in line]
+    assert min(event["epoch"] for event in epochs if event["trial"] == begun) > 1  # on from where it was
+    assert timeless(tmp_path / "again") == timeless(finished)
+
+
 def test_the_drivers_code_goes_along(nodes, tmp_path):
     """A driver elsewhere, with another version than the machines have installed, in a folder they cannot read."""
     rooms = "aae", "attacks", "classifiers", "engine", "study"

@@ -111,6 +111,12 @@ def test_names_and_labels_stay_at_home_unless_asked_for(masked):
     assert b"000.png" not in content
 
 
+def test_a_file_is_what_it_holds_whatever_its_name(masked, tmp_path, capsys):
+    shutil.copy(masked, tmp_path / "masked.safetensors")
+    assert main(["inspect", str(tmp_path / "masked.safetensors")]) == 0
+    assert "kind         masked forms" in capsys.readouterr().out
+
+
 def test_labels_and_names_come_along_when_asked_for(pictures, pairs, tmp_path):
     path = tmp_path / "named.parquet"
     key = str(pairs / "1" / "encoder.safetensors")

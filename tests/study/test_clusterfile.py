@@ -92,6 +92,17 @@ def node(config):
         (lambda c: c.update(setup_commands=["pip install -c constraints.txt ."]), "nothing installs boto3"),
         (lambda c: c["available_node_types"]["spot"]["resources"].update(CPU="8"), "'8' is not of type"),
         (lambda c: c["setup_commands"].append("pip install ray-nightly.whl"), "a nightly Ray cannot be repeated"),
+        (lambda c: c["setup_commands"].append("pip install 'ray[default]==2.9.0'"), "install Ray 2.9.0: must be"),
+        (
+            lambda c: node(c).update(InstanceType="g5.2xlrage"),
+            "spot.node_config.InstanceType = g5.2xlrage: is not known to the installed boto3: did you mean g5.2xlarge?",
+        ),
+        (lambda c: node(c).update(InstanceMarketOptions={"MarketType": "spto"}), "did you mean spot?"),
+        (lambda c: c["provider"].pop("region"), "provider.region: is missing"),
+        (
+            lambda c: c["provider"].update(availabilty_zone="eu-central-1a"),
+            "provider.availabilty_zone: is not known to Ray: did you mean availability_zone?",
+        ),
     ],
 )
 def test_what_is_amiss_is_told(filled, change, told):
@@ -105,6 +116,10 @@ def test_what_is_amiss_is_told(filled, change, told):
     ("change", "resources"),
     [
         (lambda c: None, ResourcesConfig(cpu=16)),
+        (
+            lambda c: [c["available_node_types"][name].update(max_workers=0) for name in ("spot", "on_demand")],
+            ResourcesConfig(gpu=0.5),
+        ),
         (
             lambda c: [t["resources"].update(GPU=0) for t in c["available_node_types"].values()],
             ResourcesConfig(gpu=0.5),
