@@ -7,12 +7,14 @@ checkpoints. A line that a crash cut short is dropped when the file is opened ag
 from __future__ import annotations
 
 import fcntl
+import gzip
 import io
 import json
 import os
 import re
 import socket
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -69,6 +71,10 @@ def room_in(folder: Path) -> Iterator[None]:
         raise InputError(f"{folder}: cannot be written ({error}): make room; the same command goes on") from None
 
 
+#: What a study that is published may hold in place of its records; who goes on with it unpacks them.
+PACKED = "records.jsonl.gz"
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Make a study's folder and hold it: whatever is in it is one driver's alone to change."""
@@ -87,6 +93,9 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder}: lies where files cannot be locked ({error.strerror}), so that two studies could write "
                 f"there: choose another --out, and storage.url for what machines share"
             ) from None
+        if (folder / PACKED).exists():
+            write_whole(folder / "records.jsonl", _content(folder))
+            (folder / PACKED).unlink()
         yield
 
 
@@ -120,14 +129,19 @@ class RecordFile:
 
 def read_records(folder: Path) -> list[Record]:
     """All records of a study's folder; `InputError` for a file that is not ours."""
-    path = folder / "records.jsonl"
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     try:
+        lines = _content(folder).decode().splitlines(keepends=True)
         return [Record(**json.loads(line)) for line in lines if line.endswith("\n")]
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: is not a file of records ({error})") from None
+    except (ValueError, TypeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{folder / 'records.jsonl'}: is not a file of records ({error})") from None
+
+
+def _content(folder: Path) -> bytes:
+    """All lines of a study, empty where there are none."""
+    if (folder / PACKED).exists():
+        return gzip.decompress((folder / PACKED).read_bytes())
+    path = folder / "records.jsonl"
+    return path.read_bytes() if path.exists() else b""
 
 
 def _drop_torn_line(path: Path) -> None:

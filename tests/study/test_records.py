@@ -1,5 +1,6 @@
 """One line each, never torn, one driver."""
 
+import gzip
 import subprocess
 import sys
 
@@ -55,6 +56,23 @@ def test_a_second_driver_is_refused(tmp_path):
     assert "another study is running there" in done.stderr
     with locked(tmp_path), RecordFile(tmp_path) as file:
         assert file.records == []
+
+
+def test_packed_records_are_read_and_unpacked_by_who_goes_on(tmp_path):
+    with RecordFile(tmp_path) as file:
+        file.append(record(1))
+        file.append(record(2))
+    lines = (tmp_path / "records.jsonl").read_bytes()
+    (tmp_path / "records.jsonl").unlink()
+    (tmp_path / "records.jsonl.gz").write_bytes(gzip.compress(lines))
+    assert [r.key for r in read_records(tmp_path)] == ["k1", "k2"]
+    with locked(tmp_path), RecordFile(tmp_path) as file:
+        assert file.keys == {"k1", "k2"}
+    assert (tmp_path / "records.jsonl").read_bytes() == lines
+    assert not (tmp_path / "records.jsonl.gz").exists()
+    (tmp_path / "records.jsonl.gz").write_bytes(gzip.compress(lines)[:-9])
+    with pytest.raises(InputError, match="not a file of records"):
+        read_records(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["hello\n", '{"kind": 1}\n', "[]\n"])
