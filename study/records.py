@@ -25,7 +25,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from study.bucket import StorageError
 from study.config import InputError
 
 HOST = socket.gethostname()
@@ -56,19 +55,6 @@ class Record:
     seed: int = 0
     seconds: float = 0.0
     host: str = HOST
-
-
-@contextmanager
-def room_in(folder: Path) -> Iterator[None]:
-    """Tell a disk that is full, or away, in one line; `InputError`."""
-    try:
-        yield
-    except ConnectionError:
-        raise  # of a pipe or of Ray
-    except StorageError as error:
-        raise InputError(f"{error}: put that right; the same command goes on") from None
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error}): make room; the same command goes on") from None
 
 
 #: What a study that is published may hold in place of its records; who goes on with it unpacks them.

@@ -39,10 +39,10 @@ from study.opening import (
     read_part,
     refuse_another,
 )
-from study.records import HOST, Record, RecordFile, file_name, locked, room_in, write_arrays, write_whole
+from study.records import HOST, Record, RecordFile, file_name, locked, write_arrays, write_whole
 from study.search_config import configured
 from study.seeds import derive, identity
-from study.storage import Storage, opened
+from study.storage import Storage, opened, room_in
 from study.trial import TrialSpec, read_result, trial_specs
 from study.views.report import write_report
 from study.views.tensorboard import Live, write_tensorboard
@@ -66,10 +66,14 @@ def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, pro
     from study.cluster import check_nodes, connected  # Ray takes seconds to import: bad input is told before
 
     allowed = partial(refuse_another, str(config.storage.url), config=config, instead="storage.url")
-    # The lock before anything is written: another driver's folder is not ours to change.
-    with room_in(out), locked(out), opened(config.storage, out, allowed) as storage:
+    with (
+        room_in(out),
+        connected(address, config.resources),
+        locked(out),  # before anything is written: another driver's folder is not ours to change
+        opened(config.storage, out, allowed) as storage,
+    ):
         check_folder(out, config)  # again: an earlier driver's may have come
-        with connected(address, config.resources), RecordFile(out, storage.check) as records:
+        with RecordFile(out, storage.check) as records:
             open_folder(out, config)
             if not keeps_private(out):
                 progress.note(f"{out}: {NOT_PRIVATE}")

@@ -102,6 +102,19 @@ class Storage:
         pass
 
 
+@contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """Tell a disk that is full, or away, in one line; `InputError`."""
+    try:
+        yield
+    except ConnectionError:
+        raise  # of a pipe or of Ray
+    except StorageError as error:
+        raise InputError(f"{error}: put that right; the same command goes on") from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error}): make room; the same command goes on") from None
+
+
 def opened(config: StorageConfig, folder: Path, allowed: Callable[[bytes], None] = lambda kept: None) -> Storage:
     """The storage of a study; used as a context manager, it holds the lease and keeps the bucket up to date.
 

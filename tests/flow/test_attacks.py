@@ -9,7 +9,7 @@ import pytest
 
 from attacks import NAMES, WITH_PAIRS
 from study.artifacts import read_arrays
-from study.attack import YARDSTICKS
+from study.attack import CONTROLS, YARDSTICKS
 from study.cli import main
 from study.records import frame, read_records
 
@@ -35,10 +35,11 @@ def test_one_encoder_meets_every_attack_once(table):
 
 
 def test_every_number_is_finite_and_the_clear_image_is_perfect(table):
-    numbers = table.select_dtypes("number")
+    numbers = table.drop(columns="mse_optimised").select_dtypes("number")
     assert np.isfinite(numbers.to_numpy()).all()
     clear = table[table["attack"] == "clear"].iloc[0]
     assert (clear["mse"], clear["top1"]) == (0, 1)
+    assert set(table.dropna(subset="mse_optimised")["attack"]) == set(CONTROLS)
 
 
 def test_three_hundred_pairs_unmask_better_than_the_mean_image(table):

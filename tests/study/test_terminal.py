@@ -46,9 +46,9 @@ def test_a_program_gets_one_object_a_line(capsys):
     assert captured.err == ""
 
 
-def test_quiet_says_nothing(capsys):
+def test_quiet_says_nothing_but_what_must_not_be_missed(capsys):
     show(quiet=True)
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "g8-i1 failed: [x]\n")
 
 
 def test_the_time_left_follows_the_work_where_pieces_differ(monkeypatch, capsys):
