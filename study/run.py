@@ -222,7 +222,8 @@ def _adopt(source: Path, target: Path) -> None:
     if not (target / "result.json").exists():
         target.mkdir(parents=True, exist_ok=True)
         for name in ("decoder.safetensors", "encoder.safetensors", "result.json"):
-            write_private(target / name, (source / name).read_bytes())
+            write = write_private if name.endswith(".safetensors") else write_whole
+            write(target / name, (source / name).read_bytes())
 
 
 def _pairs(

@@ -33,7 +33,7 @@ def test_killed_in_every_phase(text, tmp_path, capsys):
 def test_an_ordered_end_is_told_in_one_line(last_word, tmp_path):
     (tmp_path / "small.toml").write_text(SMALL)
     out = tmp_path / "out"
-    study = start(str(tmp_path / "small.toml"), out, ["--quiet"])
+    study = start(str(tmp_path / "small.toml"), out, ["--quiet", "--set", "training.epochs=500"])  # it lasts
     while not list(out.glob("trials/*/checkpoint.safetensors")):
         assert study.poll() is None
         time.sleep(0.05)
