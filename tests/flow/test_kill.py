@@ -33,6 +33,9 @@ def test_killed_in_every_phase(text, tmp_path, capsys):
 def test_an_ordered_end_is_told_in_one_line(last_word, tmp_path):
     (tmp_path / "small.toml").write_text(SMALL)
     out = tmp_path / "out"
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # which a shell's background jobs, and their children, ignore
     study = start(str(tmp_path / "small.toml"), out, ["--quiet", "--set", "training.epochs=500"])  # it lasts
     while not list(out.glob("trials/*/checkpoint.safetensors")):
         assert study.poll() is None
