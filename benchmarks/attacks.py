@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from aae import load_key, mask
+from attacks import WITHOUT_PAIRS
 from benchmarks.timing import FOLDER, write_page
 from study import datasets
 from study.attack import AttackJob, Scene, attack, fit_recogniser
@@ -50,7 +51,7 @@ def measure(data_dir: Path) -> tuple[list[str], float]:
     source = Source(trial=first.name, gaussian=384, categorical=20, batch_size=16, instance=0)
     names = [name for name in config.attacks.names if name not in TRAINED]
     ladder = [("other_decoder", 0), ("known_plaintexts", 0)]
-    ladder += [(n, k) for n in names for k in ((0,) if n in ("moments", "transport") else config.attacks.pairs)]
+    ladder += [(n, k) for n in names for k in ((0,) if n in WITHOUT_PAIRS else config.attacks.pairs)]
     for name, k in ladder:
         since, seed = time.perf_counter(), derive(config.seed, "attack", "cifar100", name, k, 0)
         job = AttackJob(

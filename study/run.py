@@ -56,7 +56,7 @@ def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, pro
     """Run a study, or go on with it; in the end its folder holds the report.
 
     Raises:
-        InputError: something given cannot be used. Everything is checked before the folder is made.
+        InputError: something given cannot be used. All but what the bucket holds is checked before the folder is made.
     """
     data = load_data(config, data_dir)
     specs = given_specs(config) if config.encoders.from_ else trial_specs(config)

@@ -296,7 +296,7 @@ def defences(summary: Summary) -> list[str]:
         if reached:
             told = f"{reached:,} pairs{_fewest(row, reached)} reach"
         words.append(f"Defence {place_name(row)}: {told} a mean squared error of {row['target']:g}.")
-    if words:
+    if tried:
         words.append("Ridge regression alone was tried on defences: better attackers do better.")
     if tried and all(row["reach_target"] for row in tried):
         words.append("None of the defences tried protects against an attacker with pairs.")
