@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
+import random
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-#: How often an object is read that breaks off.
-READS = 4
+_Answer = TypeVar("_Answer")
 
 
 class StorageError(OSError):
@@ -46,8 +46,8 @@ class Bucket:
 
     url: str
     endpoint: str | None = None
-    attempts: int = 12
-    """How often a call is tried, with pauses that grow."""
+    patience: float = 120.0
+    """Seconds for which a bucket that is away is asked again; boto3 counts attempts: a dozen may be over in 15 s."""
 
     def put(self, name: str, content: bytes, **condition: str) -> str:
         """Write an object; return its tag. `TakenError` where the condition (`IfNoneMatch`, `IfMatch`) fails.
@@ -55,8 +55,10 @@ class Bucket:
         An object to match that is gone is `GoneError`.
         """
         try:
-            with self._told(f"write {name}") as s3:
-                return str(s3.put_object(**self._object(name), Body=content, **condition)["ETag"])
+            return self._ask(
+                f"write {name}",
+                lambda s3: str(s3.put_object(**self._object(name), Body=content, **condition)["ETag"]),
+            )
         except TakenError:
             if self.get(name) == content:  # an attempt whose answer was lost
                 return self.age(name)[0]
@@ -64,37 +66,32 @@ class Bucket:
 
     def get(self, name: str) -> bytes:
         """Read an object. What is cut off while it comes is asked for again: boto3 tries again to begin alone."""
-        from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
-
-        with self._told(f"read {name}") as s3:
-            for _ in range(READS - 1):
-                body = s3.get_object(**self._object(name))["Body"]
-                with suppress(IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
-                    return bytes(body.read())
-            return bytes(s3.get_object(**self._object(name))["Body"].read())
+        return self._ask(f"read {name}", lambda s3: bytes(s3.get_object(**self._object(name))["Body"].read()))
 
     def listing(self, under: str = "") -> dict[str, Stored]:
         """All objects whose names begin so, by name."""
         place = self._object(under)
-        found = {}
-        with self._told("list objects") as s3:
-            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=place["Bucket"], Prefix=place["Key"]):
-                for item in page.get("Contents", []):
-                    name = item["Key"][len(place["Key"]) - len(under) :]
-                    found[name] = Stored(item["Size"], item["LastModified"].timestamp(), item["ETag"].strip('"'))
-        return found
+        pages = self._ask(
+            "list objects",
+            lambda s3: list(s3.get_paginator("list_objects_v2").paginate(Bucket=place["Bucket"], Prefix=place["Key"])),
+        )
+        return {
+            item["Key"][len(place["Key"]) - len(under) :]: Stored(
+                item["Size"], item["LastModified"].timestamp(), item["ETag"].strip('"')
+            )
+            for page in pages
+            for item in page.get("Contents", [])
+        }
 
     def delete(self, *names: str) -> None:
-        with self._told("delete objects") as s3:
-            for name in names:
-                s3.delete_object(**self._object(name))
+        for place in map(self._object, names):
+            self._ask(f"delete {place['Key']}", functools.partial(_delete, place))
 
     def age(self, name: str) -> tuple[str, float]:
         """Tag of an object, and the seconds since it was written, by the bucket's clock; `GoneError` without one."""
         from email.utils import parsedate_to_datetime
 
-        with self._told(f"read {name}") as s3:
-            answer = s3.head_object(**self._object(name))
+        answer = self._ask(f"read {name}", lambda s3: s3.head_object(**self._object(name)))
         now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
         return answer["ETag"], (now - answer["LastModified"]).total_seconds()
 
@@ -116,25 +113,39 @@ class Bucket:
         bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
         return {"Bucket": bucket, "Key": f"{prefix.strip('/')}/{name}".lstrip("/")}
 
-    @contextmanager
-    def _told(self, what: str) -> Iterator[Any]:
-        from botocore.exceptions import BotoCoreError, ClientError
+    def _ask(self, what: str, question: Callable[[Any], _Answer]) -> _Answer:
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            ConnectionError,
+            HTTPClientError,
+            IncompleteReadError,
+        )
 
-        try:
-            yield _client(self.endpoint, self.attempts)
-        except ClientError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise _KINDS.get(error.response.get("Error", {}).get("Code"), StorageError)(
-                f"{self.url}: cannot {what} ({reason})"
-            ) from None
-        except BotoCoreError as error:
-            raise StorageError(f"{self.url}: cannot {what} ({' '.join(str(error).split())[:200]})") from None
+        until, pause = time.monotonic() + self.patience, 0.5
+        while True:
+            try:
+                return question(_client(self.endpoint))
+            except ClientError as error:
+                reason, kind = error, _KINDS.get(error.response.get("Error", {}).get("Code"), StorageError)
+                away = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
+            except BotoCoreError as error:
+                reason, kind = error, StorageError
+                away = isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError)
+            if not away or time.monotonic() + pause > until:
+                raise kind(f"{self.url}: cannot {what} ({' '.join(str(reason).split())[:200]})") from None
+            time.sleep(pause)
+            pause = min(2 * pause, 8.0) * random.uniform(0.75, 1.0)  # many trials must not come at once
+
+
+def _delete(place: dict[str, str], s3: Any) -> None:
+    s3.delete_object(**place)
 
 
 @functools.cache
-def _client(endpoint: str | None, attempts: int) -> Any:
+def _client(endpoint: str | None) -> Any:
     import boto3
     from botocore.config import Config
 
-    patient = Config(retries={"mode": "standard", "total_max_attempts": attempts}, connect_timeout=5, read_timeout=60)
-    return boto3.client("s3", endpoint_url=endpoint, config=patient)
+    once = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=5, read_timeout=60)
+    return boto3.client("s3", endpoint_url=endpoint, config=once)

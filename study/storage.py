@@ -150,7 +150,7 @@ class BucketStorage(Storage):
 
     def __enter__(self) -> Self:
         try:
-            replace(self.bucket, attempts=2).probe()
+            replace(self.bucket, patience=1).probe()
             self._tag = self._take_lease()
             self._renewed = _now()
             self._renewing.start()

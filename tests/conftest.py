@@ -145,9 +145,9 @@ def s3(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for key, value in known.items():
             patch.setenv(key, value)
-        from study.bucket import _client
+        from study.bucket import Bucket
 
-        _client(endpoint, 12).create_bucket(Bucket="lab")  # as patient as any call: it waits for the server
+        Bucket("s3://lab", endpoint)._ask("begin", lambda s3: s3.create_bucket(Bucket="lab"))  # waits for the server
         yield endpoint
     server.kill()
     server.wait()

@@ -171,7 +171,7 @@ def test_storage_that_is_away_for_half_a_minute(finished, tiny_toml, tmp_path):
     server = serve(0)
     port = server.get_host_and_port()[1]
     bucket = Bucket("s3://away/study", f"http://127.0.0.1:{port}")
-    _client(bucket.endpoint, 12).create_bucket(Bucket="away")
+    _client(bucket.endpoint).create_bucket(Bucket="away")
     out = tmp_path / "out"
     settings = "--set", f"storage.url={bucket.url}", "--set", f"storage.endpoint={bucket.endpoint}"
     run = [sys.executable, "-m", "study.cli", "run", str(tiny_toml), "--out", str(out), "--quiet", *settings]
@@ -180,7 +180,7 @@ def test_storage_that_is_away_for_half_a_minute(finished, tiny_toml, tmp_path):
         wait_for(study, lambda: any(name.endswith("checkpoint.safetensors") for name in bucket.listing("trials/")))
         server.stop()
         with pytest.raises(StorageError):
-            Bucket(bucket.url, bucket.endpoint, attempts=1).listing()
+            Bucket(bucket.url, bucket.endpoint, patience=0).listing()
         time.sleep(30)
         assert study.poll() is None
         server = serve(port)

@@ -63,7 +63,7 @@ def test_every_machine_must_reach_what_the_driver_writes(one_logical_gpu, tmp_pa
     check_nodes(tmp_path, None)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match=r"s3://lab/x: machine [\d.]+ does not reach it \(StorageError"):
-        check_nodes(tmp_path, Bucket("s3://lab/x", "http://127.0.0.1:9", attempts=1))
+        check_nodes(tmp_path, Bucket("s3://lab/x", "http://127.0.0.1:9", patience=0))
 
 
 def test_a_task_that_is_lost_for_good_is_told(one_logical_gpu):
