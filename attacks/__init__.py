@@ -1,50 +1,34 @@
 """What can be unmasked without the key. Nothing here knows who asks.
 
 An attack is a function of what the attacker holds, and returns what it makes of the victims' masked vectors; see
-`restore`, the one interface of all.
+`restore`, the one interface of all. What needs torch or SciPy is imported when it is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from attacks import alignment, inversion, stitching
 from attacks.config import NAMES, WITH_PAIRS, WITHOUT_PAIRS, AttacksConfig
-from attacks.knowledge import Knowledge, Own, Restored, draw_pairs
-from attacks.reidentification import Reidentified, grade, identify
+
+if TYPE_CHECKING:
+    from attacks.knowledge import Knowledge, Own, Restored, draw_pairs
+    from attacks.ladder import restore
+    from attacks.reidentification import Reidentified, grade, identify
 
 __all__ = [
     "NAMES", "WITHOUT_PAIRS", "WITH_PAIRS", "AttacksConfig", "Knowledge", "Own", "Reidentified", "Restored",
     "draw_pairs", "grade", "identify", "restore",
 ]  # fmt: skip
 
-_ATTACKS: dict[str, Callable[[Knowledge, AttacksConfig, int], Restored]] = {
-    "stitch_orthogonal": stitching.orthogonal,
-    "stitch_affine": stitching.affine,
-    "stitch_mlp": stitching.mlp,
-    "ridge": inversion.ridge,
-    "inversion": inversion.inversion,
-    "oracle": inversion.inversion,  # the same decoder: the attacker made the pairs by asking
-    "weights": inversion.weights,
-    "moments": alignment.moments,
-    "transport": alignment.transport,
+_PLACES = {
+    **dict.fromkeys(("Knowledge", "Own", "Restored", "draw_pairs"), "knowledge"),
+    "restore": "ladder",
+    **dict.fromkeys(("Reidentified", "grade", "identify"), "reidentification"),
 }
 
 
-def restore(name: str, knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
-    """Run one attack: float32 images in [0, 1], (N, H, W, C), one for each of the victims' vectors, in their order.
-
-    Penalties, training steps and smoothness are chosen on the attacker's own images. Vectors that are constant, or
-    tell nothing, lead to the mean of the attacker's images, or to what an own decoder makes of the mean latent. The
-    same knowledge, settings and seed give the same images on one machine; the input is left alone.
-
-    Raises:
-        ValueError: the name is not in `NAMES`, or the knowledge lacks what the attack needs.
-    """
-    if name not in _ATTACKS:
-        raise ValueError(f"attack {name!r}: must be one of {', '.join(NAMES)}")
-    restored = _ATTACKS[name](knowledge, config, seed)
-    assert np.isfinite(restored).all(), name
-    return restored
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(import_module(f"attacks.{_PLACES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,57 +1,37 @@
 """What can be learned from masked vectors. Nothing here knows where the vectors come from.
 
 A classifier is a scikit-learn estimator; `build` makes one by name. The neural network alone takes a validation
-part, as `fit(x, y, x_validation, y_validation)`; see `fit`, which treats all alike.
+part, as `fit(x, y, x_validation, y_validation)`; see `fit`, which treats all alike. What needs scikit-learn or torch is
+imported when it is asked for.
 """
 
 from __future__ import annotations
 
-from copy import copy
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from classifiers.boosting import build_adaboost
 from classifiers.config import NAMES, ClassifiersConfig
-from classifiers.forest import OneHotForest, build_random_forest
-from classifiers.metrics import NO_LABEL, Scores, count_scores, score
-from classifiers.mlp import MLP, layer_shapes
+
+if TYPE_CHECKING:
+    from classifiers.estimators import build, first, fit
+    from classifiers.forest import OneHotForest
+    from classifiers.metrics import NO_LABEL, Scores, count_scores, score
+    from classifiers.mlp import MLP, layer_shapes
 
 __all__ = [
     "MLP", "NAMES", "NO_LABEL", "ClassifiersConfig", "OneHotForest", "Scores", "build", "count_scores", "first",
     "fit", "layer_shapes", "score",
 ]  # fmt: skip
 
-
-def build(name: str, config: ClassifiersConfig, seed: int) -> Any:
-    """Make the unfitted classifier of this name; `ValueError` for a name that is not in `NAMES`."""
-    if name == "mlp":
-        return MLP(**vars(config.mlp), random_state=seed)
-    if name == "random_forest":
-        return build_random_forest(config.random_forest, seed)
-    if name == "random_forest_onehot":
-        return OneHotForest(build_random_forest(config.random_forest, seed))
-    if name == "adaboost":
-        return build_adaboost(config.adaboost, seed)
-    raise ValueError(f"classifier {name!r}: must be one of {', '.join(NAMES)}")
+_PLACES = {
+    **dict.fromkeys(("build", "first", "fit"), "estimators"),
+    "OneHotForest": "forest",
+    **dict.fromkeys(("NO_LABEL", "Scores", "count_scores", "score"), "metrics"),
+    **dict.fromkeys(("MLP", "layer_shapes"), "mlp"),
+}
 
 
-def fit(
-    classifier: Any,
-    train: tuple[NDArray[np.float32], NDArray[np.int64]],
-    validation: tuple[NDArray[np.float32], NDArray[np.int64]] | None,
-) -> Any:
-    """Fit on (N, D) vectors and (N,) labels, handing the validation part to the one that can use it."""
-    if isinstance(classifier, MLP) and validation is not None and len(validation[1]):
-        return classifier.fit(*train, *validation)
-    return classifier.fit(*train)
-
-
-def first(ensemble: Any, count: int) -> Any:
-    """The first `count` members of a fitted forest or AdaBoost: what fitting so many with its seed gives."""
-    smaller = copy(ensemble).set_params(n_estimators=count)
-    smaller.estimators_ = ensemble.estimators_[:count]
-    if hasattr(ensemble, "estimator_weights_"):
-        smaller.estimator_weights_ = ensemble.estimator_weights_[:count]
-    return smaller
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(import_module(f"classifiers.{_PLACES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -64,7 +64,8 @@ def _plain(keys: Any) -> list[Any]:
 def _attack(keys: Any, cell: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
     values = _plain(keys)
     row: dict[str, Any] = dict(zip([*PLACE, "attack", "k"], values, strict=True))
-    grids = {name: cell.pivot_table(index="trial", columns="draw", values=name) for name in MEASURES}
+    repeated = cell.set_index(["trial", "draw"])
+    grids = {name: repeated[name].unstack() for name in MEASURES}
     row |= {name: describe(grids[name], derive(0, *values), *MEASURES[name]) for name in MEASURES}
     row |= {"n": int(cell["n"].iloc[0]), "seconds": float(cell["seconds"].mean())}
     row["grade"] = grade(row["top1"]["mean"])

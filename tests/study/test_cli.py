@@ -1,5 +1,8 @@
 """Bad input: exit status 2, one clear line, nothing half-written."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -114,6 +117,18 @@ def test_what_is_asked_for_is_listed(capsys, arguments, shown):
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert all(text in printed for text in shown)
+
+
+def test_help_and_a_bad_setting_are_told_without_what_takes_seconds_to_import():
+    heavy = "torch", "sklearn", "scipy", "pandas", "matplotlib", "ray", "optuna"
+    code = (
+        f"import sys\nfor name in {heavy}:\n    sys.modules[name] = None\nfrom study.cli import main\n"
+        "assert main(['run', 'quick', '--set', 'draws=0', '--out', 'nowhere']) == 2\nmain(['--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "draws = 0" in done.stderr
+    assert "usage: study" in done.stdout
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["report"], ["tensorboard"], ["compare"], ["presets"], ["datasets"]])
