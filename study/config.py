@@ -114,7 +114,7 @@ class EncodersConfig:
     """Where trained pairs come from."""
 
     from_: str | None = None
-    """A study's folder: its encoders and decoders are used and nothing is trained. Unset, they are trained."""
+    """Folder of a study or of `study train`: its pairs are used, nothing is trained. Unset, they are trained."""
 
 
 @dataclass(frozen=True, kw_only=True)

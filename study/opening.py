@@ -104,7 +104,7 @@ def open_folder(out: Path, config: StudyConfig) -> None:
 
 
 def given_specs(config: StudyConfig) -> list[TrialSpec]:
-    """The trained autoencoders of another study that have one of this study's latent configurations.
+    """The trained autoencoders of another study, or of `study train`, that have one of this study's configurations.
 
     Those trained as this study would train them come first, in its order; of others with the same latent sizes it takes
     as many as of the configuration with the most instances.
@@ -115,9 +115,8 @@ def given_specs(config: StudyConfig) -> list[TrialSpec]:
     for autoencoder, instances in points.items():
         alike[autoencoder.latent] = max(instances, alike.get(autoencoder.latent, 0))
     places = {autoencoder: place for place, autoencoder in enumerate(points)}
-    found = [
-        TrialSpec.from_plain(read_result(path.parent)["trial"]) for path in sorted(source.glob("trials/*/result.json"))
-    ]
+    results = sorted([*source.glob("trials/*/result.json"), *source.glob("result.json")])
+    found = [TrialSpec.from_plain(read_result(path.parent)["trial"]) for path in results]
     seen = (config.network.image_size, config.network.channels)
     found = [spec for spec in found if (spec.config.network.image_size, spec.config.network.channels) == seen]
     chosen = [spec for spec in found if spec.instance < points.get(spec.config, alike.get(spec.config.latent, 0))]
@@ -133,9 +132,15 @@ def given_specs(config: StudyConfig) -> list[TrialSpec]:
     return chosen
 
 
+def pair_folder(folder: Path, trial: str) -> Path:
+    """Where a study keeps a trained pair; `study train` has one alone, at the top."""
+    place = folder / "trials" / trial
+    return place if place.exists() else folder
+
+
 def read_part(folder: Path, spec: TrialSpec, part: str) -> nn.Module:
     """The encoder or decoder of a finished trial; `InputError` where its file cannot be used."""
     try:
-        return load_key(folder / "trials" / spec.id / f"{part}.safetensors", part).module
+        return load_key(pair_folder(folder, spec.id) / f"{part}.safetensors", part).module
     except KeyFileError as error:
         raise InputError(str(error)) from None

@@ -36,6 +36,7 @@ from study.opening import (
     given_specs,
     load_data,
     open_folder,
+    pair_folder,
     read_part,
     refuse_another,
 )
@@ -144,7 +145,7 @@ def _trials(
 
     if config.encoders.from_:
         for spec in specs:
-            _adopt(Path(config.encoders.from_) / "trials" / spec.id, out / "trials" / spec.id)
+            _adopt(pair_folder(Path(config.encoders.from_), spec.id), out / "trials" / spec.id)
     missing = [spec for spec in specs if f"trial/{spec.id}" not in records.keys]
     searched = list(objectives.directions(config.search)) if config.search.trials else []
     shown = _Shown(config, out, progress, "trials", len(missing))

@@ -106,5 +106,9 @@ def test_trained_pairs_are_taken_by_configuration_then_by_size(tmp_path, monkeyp
     chosen = given_specs(read_config("paper", [f"encoders.from={tmp_path}"]))
     assert chosen[: len(trained)] == trained
     assert set(chosen[len(trained) :]) == set(others)
+    alone = tmp_path / "alone"  # as `study train` leaves it
+    alone.mkdir()
+    (alone / "result.json").write_text(json.dumps({"trial": trained[0].plain()}))
+    assert given_specs(read_config("paper", [f"encoders.from={alone}"])) == trained[:1]
     with pytest.raises(InputError, match=r"no trained pair of .* images \(64 pixels a side, 3 channels\)"):
         given_specs(read_config("paper", [f"encoders.from={tmp_path}", "network.image_size=64"]))
