@@ -24,16 +24,15 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/study run quick
 
-# Side by side: much of a study's time is waiting for processes to start. Hosts alone: they count the Rays that run.
-SIDE := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+# Side by side: much of a study's time is waiting, for processes to start, and in the slow tests to end.
+SIDE := --dist loadgroup --no-loadscope-reorder
 HOSTS := tests/flow/test_hosts.py
 
 test: $(READY)
-	$(BIN)/python -m pytest $(SIDE)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(SIDE)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest $(SIDE) -m slow --ignore $(HOSTS)
-	$(BIN)/python -m pytest -m slow $(HOSTS)
+	$(BIN)/python -m pytest -n 3 $(SIDE) -m slow
 
 test-all: test test-slow
 

@@ -252,7 +252,8 @@ def main(arguments: list[str] | None = None) -> None:
     if os.environ.get("KEEP_TIMES"):
         name = "losses" if options.losses else "kills"
         page = "\n".join([f"{told}.", "", *(f"- {line}" for line in done), ""])
-        write_page(name, [page], f"KEEP_TIMES=1 python -m tests.kill {shlex.join(arguments or sys.argv[1:])}")
+        told_again = [Path(options.study).name, f"--{name}", str(len(done)), *more]
+        write_page(name, [page], f"KEEP_TIMES=1 python -m tests.kill {shlex.join(told_again)}")
 
 
 if __name__ == "__main__":
