@@ -88,7 +88,7 @@ class Masker(TransformerMixin, BaseEstimator):
         return mask(self.autoencoder_.encoder, self._images(X, reset=False))
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
-        """Restore with the matching decoder: images as they came to `fit`, in their shape, type and range."""
+        """Restore by the matching decoder: images as they came to `fit`; flat ones are floats in the range they had."""
         check_is_fitted(self)
         masked = np.ascontiguousarray(X, dtype=np.float32)
         if masked.ndim != 2 or masked.shape[1] != self._n_features_out:

@@ -6,6 +6,7 @@ import argparse
 import getpass
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,24 @@ def _train(options: argparse.Namespace) -> None:
     print(f"encoder  {options.out / 'encoder.safetensors'}\nkey      {options.out / 'decoder.safetensors'}")
 
 
+class _Count:
+    """How far it is: on a terminal one line, written over and over; elsewhere a line every half minute."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._last, self._over = total, time.monotonic(), sys.stderr.isatty()
+
+    def __call__(self, count: int) -> None:
+        if self._over or time.monotonic() - self._last > 30:
+            self._last = time.monotonic()
+            told = f"{count:,} of {self._total:,}"
+            print(f"\r{told}" if self._over else told, end="" if self._over else "\n", file=sys.stderr, flush=True)
+
+    def say(self, line: str = "") -> None:
+        """A line of its own, or none, below the count."""
+        if line or self._over:
+            print(f"\n{line}" if self._over and line else line, file=sys.stderr)
+
+
 def _mask(options: argparse.Namespace) -> None:
     from study.handover import read_key, write_masked
     from study.pictures import Pictures
@@ -144,17 +163,16 @@ def _mask(options: argparse.Namespace) -> None:
     size, channels = key.network.image_size, key.network.channels
     pictures = Pictures(options.images, size=size, channels=channels, skip_broken=options.skip_broken)
 
-    new = "\n" if sys.stderr.isatty() else ""  # where a line is written over and over
+    shown = _Count(pictures.count)
 
     def told(count: int) -> None:
         while pictures.skipped:
-            print(f"{new}study: skipped: {pictures.skipped.pop(0)}", file=sys.stderr)
-        if new:
-            print(f"\r{count:,} of {pictures.count:,}", end="", file=sys.stderr, flush=True)
+            shown.say(f"study: skipped: {pictures.skipped.pop(0)}")
+        shown(count)
 
     count = write_masked(key, pictures, options.out, labels=options.labels, names=options.names, told=told)
     told(count)
-    print(end=new, file=sys.stderr)
+    shown.say()
     print(f"{options.out}: {count} masked forms of {key.latent.length} numbers, pair {key.pair}")
 
 
@@ -163,7 +181,9 @@ def _unmask(options: argparse.Namespace) -> None:
 
     key = read_key(options.key, "decoder", lambda: _passphrase(options))
     masked = open_masked(options.masked)
-    count = write_pictures(key, masked, options.out, anyway=options.anyway)
+    shown = _Count(masked.count)
+    count = write_pictures(key, masked, options.out, anyway=options.anyway, told=shown)
+    shown.say()
     print(f"{options.out}: {count} pictures")
 
 

@@ -183,8 +183,13 @@ def read_key(path: Path, part: str | None, passphrase: Callable[[], str] | None 
         raise InputError(str(error)) from None
 
 
-def write_pictures(decoder: Key, masked: MaskedFile, out: Path, *, anyway: bool) -> int:
+def write_pictures(
+    decoder: Key, masked: MaskedFile, out: Path, *, anyway: bool, told: Callable[[int], None] = lambda count: None
+) -> int:
     """Restore masked forms as PNG pictures `000000.png`, ...; return how many.
+
+    Args:
+        told: is called after every chunk with how many there are.
 
     Raises:
         InputError: the decoder is another pair's (unless `anyway`), another length's, or the folder is in use.
@@ -209,6 +214,7 @@ def write_pictures(decoder: Key, masked: MaskedFile, out: Path, *, anyway: bool)
             for image in np.rint(unmask(decoder.module, vectors) * 255).astype(np.uint8):
                 Image.fromarray(image.squeeze()).save(beside / f"{number:06d}.png")
                 number += 1
+            told(number)
         beside.replace(out)
     return number
 
