@@ -172,7 +172,7 @@ def _cells(table: pd.DataFrame, keys: list[str]) -> Iterator[tuple[list[Any], pd
 
 def _grid(cell: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     """Encoders down, draws across."""
-    return cell.set_index(["trial", "draw"])[metric].unstack()
+    return cell[["trial", "draw", metric]].set_index(["trial", "draw"])[metric].unstack()
 
 
 def describe(grid_ED: pd.DataFrame, seed: int, low: float = -np.inf, high: float = np.inf) -> dict[str, Any]:

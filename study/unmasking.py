@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,9 @@ from study.attack import CONTROLS, YARDSTICKS
 from study.records import Record, frame
 from study.secrecy import COMPARED_AT, NEAR_KEY, pairs_to_reach
 from study.seeds import derive
+
+#: The error, by encoder, of the best of some attacks.
+Yardstick = Callable[..., "pd.Series[float]"]
 
 #: One latent configuration's masked forms of one data set, as they were or under a defence.
 PLACE = [*POINT, "dataset", "representation"]
@@ -40,8 +45,11 @@ def summarise_attacks(records: list[Record]) -> dict[str, list[dict[str, Any]]]:
     details = [r.detail for r in records if r.kind == "attack"]
     target = details[0]["target"]
     pool = {(r.trial, r.what["dataset"]): r.detail["pool"] for r in records if r.kind == "attack"}
-    rows = [_attack(keys, cell, table) for keys, cell in table.groupby([*PLACE, "attack", "k"], sort=True)]
-    places = [_unmasking(keys, cell, table, target, pool) for keys, cell in table.groupby(PLACE, sort=True)]
+    rows, places = [], []
+    for _, here in table.groupby(PLACE[:-1], sort=True):
+        yardstick = cache(partial(_best_of, here[here["representation"] == "masked"]))
+        rows += [_attack(keys, cell, yardstick) for keys, cell in here.groupby([*PLACE, "attack", "k"], sort=True)]
+        places += [_unmasking(keys, cell, yardstick, target, pool) for keys, cell in here.groupby(PLACE, sort=True)]
     return named({"attacks": rows, "unmasking": places}, {record.batch_size for record in records})
 
 
@@ -61,38 +69,35 @@ def _plain(keys: Any) -> list[Any]:
     return [key.item() if isinstance(key, np.generic) else key for key in keys]
 
 
-def _attack(keys: Any, cell: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
+def _attack(keys: Any, cell: pd.DataFrame, yardstick: Yardstick) -> dict[str, Any]:
     values = _plain(keys)
     row: dict[str, Any] = dict(zip([*PLACE, "attack", "k"], values, strict=True))
-    repeated = cell.set_index(["trial", "draw"])
+    repeated = cell[["trial", "draw", *MEASURES]].set_index(["trial", "draw"])
     grids = {name: repeated[name].unstack() for name in MEASURES}
     row |= {name: describe(grids[name], derive(0, *values), *MEASURES[name]) for name in MEASURES}
     row |= {"n": int(cell["n"].iloc[0]), "seconds": float(cell["seconds"].mean())}
     row["grade"] = grade(row["top1"]["mean"])
     # `weights` restores the first of the victims alone.
-    measure = "mse_optimised" if row["attack"] == "weights" and "mse_optimised" in table else "mse"
-    gains = grids["mse"].rsub(_yardstick(values, table, CONTROLS, measure).reindex(grids["mse"].index), axis=0)
+    measure = "mse_optimised" if row["attack"] == "weights" and "mse_optimised" in cell else "mse"
+    gains = grids["mse"].rsub(yardstick(CONTROLS, measure).reindex(grids["mse"].index), axis=0)
     row["gain"] = describe(gains, derive(0, *values))
     row["helps"] = (row["gain"]["interval"] or [row["gain"]["mean"]])[0] > 0
     return row
 
 
-def _yardstick(
-    values: list[Any], table: pd.DataFrame, names: tuple[str, ...], measure: str = "mse"
-) -> pd.Series[float]:
+def _best_of(masked: pd.DataFrame, names: tuple[str, ...], measure: str = "mse") -> pd.Series[float]:
     """The error, by encoder, of that of these yardsticks whose mean is the smallest, of masked forms as they were."""
-    here = (table[PLACE[:-1]] == values[: len(PLACE) - 1]).all(axis=1) & (table["representation"] == "masked")
-    errors = table[here & table["attack"].isin(names)].pivot_table(index="trial", columns="attack", values=measure)
+    errors = masked[masked["attack"].isin(names)].pivot_table(index="trial", columns="attack", values=measure)
     return errors[errors.mean().idxmin()]
 
 
 def _unmasking(
-    keys: Any, cell: pd.DataFrame, table: pd.DataFrame, target: float, pool: dict[tuple[str, str], int]
+    keys: Any, cell: pd.DataFrame, yardstick: Yardstick, target: float, pool: dict[tuple[str, str], int]
 ) -> dict[str, Any]:
     values = _plain(keys)
     row: dict[str, Any] = dict(zip(PLACE, values, strict=True))
     owners = cell.loc[cell["attack"] == "key", "mse"]  # under a defence the owner restores worse too
-    key = float(owners.mean() if len(owners) else _yardstick(values, table, ("key",)).mean())
+    key = float(owners.mean() if len(owners) else yardstick(("key",)).mean())
     paired = cell[cell["attack"].isin(WITH_PAIRS)]
     means = paired.groupby(["k", "attack"])["mse"].mean().reset_index()
     best = means.loc[means.groupby("k")["mse"].idxmin()] if len(means) else means
@@ -107,7 +112,7 @@ def _unmasking(
     return row | {
         "target": target,
         "key": key,
-        "mean_image": float(_yardstick(values, table, ("mean_image",)).mean()),
+        "mean_image": float(yardstick(("mean_image",)).mean()),
         "mse_at_k": curve.get(COMPARED_AT),
         "largest": max(curve, default=0),
         "best": dict(zip(map(str, best["k"]), best["attack"], strict=True)),
