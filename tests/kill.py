@@ -244,10 +244,11 @@ def main(arguments: list[str] | None = None) -> None:
         assert straight.wait() == 0
         assert timeless(folder / "killed") == timeless(folder / "straight")
     if options.losses:
-        told = f"{len(done)} machines lost: {len(records)} records as they should be"
+        told = f"{len(done)} machines lost"
     else:
         phases = ", ".join(dict.fromkeys(done))
-        told = f"{len(done)} kills in {len(set(done))} phases ({phases}): {len(records)} records as they should be"
+        told = f"{len(done)} kills in {len(set(done))} phases ({phases})"
+    told = f"{config.title}: {told}, {len(records)} records as they should be"
     print(told)
     if os.environ.get("KEEP_TIMES"):
         name = "losses" if options.losses else "kills"
