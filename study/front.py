@@ -125,4 +125,4 @@ def judgement(differences: Mapping[str, dict[str, Any] | None], directed: Mappin
     for alone, word in (("better", "dominates"), ("worse", "is dominated")):
         if alone in kinds and kinds <= {alone, "same"}:
             return word
-    return ", ".join(f"{name} {one}" for name, one in says.items())
+    return ", ".join(f"{name.replace('_', ' ')} {one}" for name, one in says.items())

@@ -43,7 +43,10 @@ def section(folder: Path, search: Found) -> Section:
     figures = folder / "figures"
     counts = trials["status"].value_counts()
     told = ", ".join(f"{counts[status]} {status}" for status in MARKS if status in counts)
-    directions = ", ".join(f"{o['name']} ({o['direction']}: {o['meaning']})" for o in search["objectives"])
+    wanted = {"maximize": "more", "minimize": "less"}
+    directions = ", ".join(
+        f"{_label(o['name'])} (the {wanted[o['direction']]} the better: {o['meaning']})" for o in search["objectives"]
+    )
     return Section(
         "The search",
         [

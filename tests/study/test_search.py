@@ -376,7 +376,7 @@ class TestVerdict:
         fresh(asked[0][0], [0.80] * 4, 0.10)
         fresh(asked[1][0], [0.70, 0.95, 0.85, 0.75], 0.05)
         summary = summarise_search(config, records, lambda trial: history)
-        assert summary["finalists"][1]["verdict"] == "accuracy undecided, held_out_mse better"
+        assert summary["finalists"][1]["verdict"] == "accuracy undecided, held out mse better"
         assert summary["recommendation"].startswith("Keep 384+20, batch 16")
         fresh(asked[2][0], [0.90] * 4, 0.05)
         summary = summarise_search(config, records, lambda trial: history)
