@@ -321,7 +321,9 @@ def _attacks(
         fan_out.add_images(image_set)
         fan_out.add_attacked(image_set, parts[name])
         indices = {key: value.tolist() for key, value in vars(parts[name]).items()}
-        write_whole(out / "artifacts" / f"attack-parts-{file_name(name)}.json", json.dumps(indices))
+        write_whole(
+            out / "artifacts" / f"attack-parts-{file_name(name)}.json", json.dumps(indices, separators=(",", ":"))
+        )
     for job, record, restored in fan_out.attacks(missing, config.attacks, SHOWN):
         if job.draw == 0 and job.representation == "masked":
             folder = out / "artifacts" / f"attack-{job.source.trial}-{file_name(job.dataset)}"
