@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -320,10 +319,8 @@ def _attacks(
     for name, image_set in data.tasks.items():
         fan_out.add_images(image_set)
         fan_out.add_attacked(image_set, parts[name])
-        indices = {key: value.tolist() for key, value in vars(parts[name]).items()}
-        write_whole(
-            out / "artifacts" / f"attack-parts-{file_name(name)}.json", json.dumps(indices, separators=(",", ":"))
-        )
+        indices = {key: value.astype(np.uint32) for key, value in vars(parts[name]).items()}
+        write_arrays(out / "artifacts" / f"attack-parts-{file_name(name)}.npz", **indices)
     for job, record, restored in fan_out.attacks(missing, config.attacks, SHOWN):
         if job.draw == 0 and job.representation == "masked":
             folder = out / "artifacts" / f"attack-{job.source.trial}-{file_name(job.dataset)}"

@@ -44,7 +44,7 @@ def write_report(folder: Path) -> None:
     summary["claims"] = claims(summary, records, histories, estimators)
     if found := search.found(folder, records):
         summary["search"] = found
-    write_whole(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_whole(folder / "summary.json", json.dumps(summary) + "\n")
     for name, rows in summary.items():
         if isinstance(rows, list):
             write_whole(folder / "tables" / f"{name}.csv", tables.long_form(rows).to_csv(index=False))

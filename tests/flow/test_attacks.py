@@ -1,6 +1,5 @@
 """What attacks leave in a study's folder, and the card made from it."""
 
-import json
 import shutil
 
 import numpy as np
@@ -48,8 +47,8 @@ def test_three_hundred_pairs_unmask_better_than_the_mean_image(table):
 
 
 def test_the_split_is_written_down_and_disjoint(finished):
-    parts = json.loads((finished / "artifacts" / "attack-parts-digits.json").read_text())
-    every = [index for part in parts.values() for index in part]
+    parts = read_arrays(finished / "artifacts" / "attack-parts-digits.npz")
+    every = [index for part in parts.values() for index in part.tolist()]
     assert len(set(every)) == len(every)
     assert len(parts["victims"]) == 60
 
