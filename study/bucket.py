@@ -47,7 +47,7 @@ class Bucket:
     url: str
     endpoint: str | None = None
     patience: float = 120.0
-    """Seconds for which a bucket that is away is asked again; boto3 counts attempts: a dozen may be over in 15 s."""
+    """Seconds for which a bucket that is away is asked again; boto3 counts attempts: a dozen were over in 40 s."""
 
     def put(self, name: str, content: bytes, **condition: str) -> str:
         """Write an object; return its tag. `TakenError` where the condition (`IfNoneMatch`, `IfMatch`) fails.
