@@ -22,6 +22,7 @@ from aae.masking import mask, unmask_tensor
 from aae.networks import Autoencoder
 from aae.priors import diagnose, sample_categorical, sample_gaussian
 from engine import repeat, repeatable
+from engine.adam import Adam
 
 Images = NDArray[np.uint8]
 
@@ -53,16 +54,16 @@ def two_phase_step(state: TrainingState, x_BCHW: Tensor, draw: Callable[[int], t
     """
     nets, weight = state.nets, state.config.training.adversarial_weight
     reconstruction = functional.mse_loss(nets.decoder(nets.encoder(x_BCHW)), x_BCHW)
-    _descend(reconstruction, state.autoencoder_adam)
+    state.autoencoder_adam.descend(reconstruction)
     if not weight:
         return torch.stack((reconstruction.detach(), *x_BCHW.new_zeros(3)))
 
     z_BD = nets.encoder(x_BCHW)
     judged = _discriminator_losses(nets, z_BD.detach(), draw(len(x_BCHW)))
-    _descend(judged.sum(), state.discriminator_adam)
+    state.discriminator_adam.descend(judged.sum())
 
     generating = _generating_loss(nets, z_BD)
-    _descend(weight * generating, state.generator_adam)
+    state.generator_adam.descend(weight * generating)
     return torch.cat((reconstruction.detach()[None], generating.detach()[None], judged.detach()))
 
 
@@ -76,22 +77,13 @@ def one_pass_step(state: TrainingState, x_BCHW: Tensor, draw: Callable[[int], tu
     z_BD = nets.encoder(x_BCHW)
     reconstruction = functional.mse_loss(nets.decoder(z_BD), x_BCHW)
     if not weight:
-        _descend(reconstruction, state.autoencoder_adam)
+        state.autoencoder_adam.descend(reconstruction)
         return torch.stack((reconstruction.detach(), *x_BCHW.new_zeros(3)))
     generating = _generating_loss(nets, z_BD)
-    _descend(reconstruction + weight * generating, state.autoencoder_adam)
+    state.autoencoder_adam.descend(reconstruction + weight * generating)
     judged = _discriminator_losses(nets, z_BD.detach(), draw(len(x_BCHW)))
-    _descend(judged.sum(), state.discriminator_adam)
+    state.discriminator_adam.descend(judged.sum())
     return torch.cat((reconstruction.detach()[None], generating.detach()[None], judged.detach()))
-
-
-def _descend(loss: Tensor, adam: torch.optim.Adam) -> None:
-    """Move the parameters of one optimiser; the others' keep no gradient of this loss."""
-    parameters = [p for group in adam.param_groups for p in group["params"]]
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    adam.step()
 
 
 def _generating_loss(nets: Autoencoder, z_BD: Tensor) -> Tensor:
@@ -138,55 +130,49 @@ class TrainingState:
             nets = Autoencoder(config.latent, config.network)
         self.nets = nets.to(self.device).to(memory_format=torch.channels_last)
         encoder, decoder = nets.autoencoder_parameters()
-        self.autoencoder_adam = self._adam(encoder + decoder)
+        self.autoencoder_adam = self._adam(encoder, decoder)
         self.discriminator_adam = self._adam(nets.discriminator_parameters())
         # An Adam of its own makes the regularisation phase as strong as the other whatever its weight: that is
         # the paper's recipe, and why it fails. Sharing the moments is what gives the weight a meaning.
         separate = config.training.recipe == "paper"
         self.generator_adam = self._adam(encoder) if separate else self.autoencoder_adam
 
-    def _adam(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Adam:
-        training, on_gpu = self.config.training, self.device.type == "cuda"
+    def _adam(self, *parts: list[torch.nn.Parameter]) -> Adam:
+        training = self.config.training
         # On a GPU the rate is a tensor: a captured step reads it anew.
+        on_gpu = self.device.type == "cuda"
         rate = torch.tensor(training.learning_rate, device=self.device) if on_gpu else training.learning_rate
-        return torch.optim.Adam(parameters, lr=rate, betas=training.betas, fused=True, capturable=on_gpu)
+        return Adam(*parts, rate=rate, betas=training.betas)
 
     @property
-    def adams(self) -> dict[str, torch.optim.Adam]:
+    def adams(self) -> dict[str, Adam]:
         named = {"autoencoder": self.autoencoder_adam, "discriminator": self.discriminator_adam}
         return named if self.generator_adam is self.autoencoder_adam else named | {"generator": self.generator_adam}
 
     def set_learning_rate(self, rate: Tensor) -> None:
         for adam in self.adams.values():
-            for group in adam.param_groups:
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].copy_(rate)
-                else:
-                    group["lr"] = rate.item()
+            if isinstance(adam.rate, Tensor):
+                adam.rate.copy_(rate)
+            else:
+                adam.rate = rate.item()
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that training changes, by name, on the CPU."""
         named = {f"nets.{key}": value for key, value in self.nets.state_dict().items()}
         for name, adam in self.adams.items():
-            for index, moments in adam.state_dict()["state"].items():
-                named |= {f"adam.{name}.{index}.{key}": value for key, value in moments.items()}
+            named |= {f"adam.{name}.{key}": value for key, value in adam.tensors().items()}
         named["epoch"] = torch.tensor(self.epoch)
         return {key: value.detach().cpu().contiguous() for key, value in named.items()}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Go back to what `tensors` returned, for the same configuration and seed."""
-        prefix = "nets."
-        self.nets.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+        def below(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.nets.load_state_dict(below("nets."))
         for name, adam in self.adams.items():
-            parameters = [p for group in adam.param_groups for p in group["params"]]
-            moments: dict[int, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                if key.startswith(f"adam.{name}."):
-                    index, moment = key.removeprefix(f"adam.{name}.").split(".")
-                    # The fused step walks through memory: moments must lie as their parameter does.
-                    laid_out = torch.empty_like(parameters[int(index)]).copy_(value) if value.ndim else value.clone()
-                    moments.setdefault(int(index), {})[moment] = laid_out.detach()
-            adam.load_state_dict(adam.state_dict() | {"state": moments})
+            adam.load(below(f"adam.{name}."))
         self.epoch = int(tensors["epoch"])
 
 
@@ -239,7 +225,7 @@ def train_epochs(state: TrainingState, train: Images, held_out: Images) -> Itera
             "discriminator_loss": losses["gaussian_discriminator_loss"] + losses["categorical_discriminator_loss"],
             "held_out_mse": held_out_mse(state.nets, held_out, z_ND),
             **diagnose(z_ND[:, : latent.gaussian], z_ND[:, latent.gaussian :]),
-            "learning_rate": float(state.autoencoder_adam.param_groups[0]["lr"]),
+            "learning_rate": float(state.autoencoder_adam.rate),
             "seconds": time.perf_counter() - begin,
         }
 

@@ -24,6 +24,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 from torch.nn import functional
 
+from engine import adam
+
 
 def layer_shapes(sizes: tuple[int, int, int, int]) -> dict[str, tuple[int, ...]]:
     """The arrays of a network of D inputs, H and J hidden units and C classes, by name, in their order."""
@@ -212,33 +214,7 @@ class _Net:
         torch.sum(d_BH, dim=0, out=db1)
         self.steps += 1
         means, squares = self.moments
-        adam([self.parameters], [self.gradient], [means], [squares], [self.steps], self.learning_rate)
-
-
-def adam(
-    parameters: list[Tensor],
-    gradients: list[Tensor],
-    means: list[Tensor],
-    squares: list[Tensor],
-    steps: list[Tensor],
-    learning_rate: float,
-) -> None:
-    """Adam's step with its usual betas, in one fused call; `steps` counts this one already."""
-    torch._fused_adam_(
-        parameters,
-        gradients,
-        means,
-        squares,
-        [],
-        steps,
-        lr=learning_rate,
-        beta1=0.9,
-        beta2=0.999,
-        weight_decay=0.0,
-        eps=1e-8,
-        amsgrad=False,
-        maximize=False,
-    )
+        adam.step([self.parameters], [self.gradient], [means], [squares], [self.steps], self.learning_rate)
 
 
 def _views(flat: Tensor, shapes: list[tuple[int, ...]]) -> list[Tensor]:

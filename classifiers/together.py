@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from classifiers.mlp import MLP, _Net, adam, layer_shapes
-from engine import repeat
+from classifiers.mlp import MLP, _Net, layer_shapes
+from engine import adam, repeat
 
 Part = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -177,7 +177,7 @@ class _Nets:
         parameters, gradients, means, squares, steps = (
             list(tensor[:k].unbind()) for tensor in (self.parameters, self.gradient, *self.moments, self.steps)
         )
-        adam(parameters, gradients, means, squares, steps, self.learning_rate)
+        adam.step(parameters, gradients, means, squares, steps, self.learning_rate)
 
     def _forward(self, x_kBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         W1, b1, W2, b2, W3, b3 = (layer[: len(x_kBD)] for layer in self.layers)

@@ -14,7 +14,6 @@ from aae.training import (
     LOSSES,
     DivergedError,
     TrainingState,
-    _descend,
     _discriminator_losses,
     _generating_loss,
     _samples,
@@ -55,20 +54,20 @@ class TestPhases:
 
     def test_reconstruction_moves_encoder_and_decoder(self, recipe, images):
         def descend(state, z):
-            _descend((state.nets.decoder(z) - batch(images)).square().mean(), state.autoencoder_adam)
+            state.autoencoder_adam.descend((state.nets.decoder(z) - batch(images)).square().mean())
 
         assert self.phase(recipe, images, descend) == {"encoder", "decoder"}
 
     def test_judging_moves_the_discriminators(self, recipe, images):
         def descend(state, z):
             samples = _samples(state.config, torch.Generator().manual_seed(0), len(z))
-            _descend(_discriminator_losses(state.nets, z.detach(), samples).sum(), state.discriminator_adam)
+            state.discriminator_adam.descend(_discriminator_losses(state.nets, z.detach(), samples).sum())
 
         assert self.phase(recipe, images, descend) == {"gaussian_discriminator", "categorical_discriminator"}
 
     def test_generating_moves_the_encoder(self, recipe, images):
         def descend(state, z):
-            _descend(_generating_loss(state.nets, z), state.generator_adam)
+            state.generator_adam.descend(_generating_loss(state.nets, z))
 
         assert self.phase(recipe, images, descend) == {"encoder"}
 
