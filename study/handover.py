@@ -41,8 +41,8 @@ FORMAT = "1"
 #: Share of masked forms that test a classifier; of the rest, the same share chooses the epoch.
 TEST = 0.2
 
-#: Masked forms written at once. What the file's end says of each group stays in memory, between what torch frees: with
-#: a group for each 500 images, memory grew by 300 bytes an image.
+#: Masked forms written at once. What the file's end will say of each group stays in memory, between what torch frees:
+#: with a group for each 500 images, memory grew by hundreds of bytes an image.
 GROUP = 10_000
 
 #: Bytes of a label or a name at most: a file's name may have 255 on each level.
