@@ -8,7 +8,7 @@ help:
 	@echo "make demo      run a small study, minutes, no network; ends with its tables and report"
 	@echo "make test      the tests, under ten minutes on two cores"
 	@echo "make test-slow the slow ones (real data from STUDY_DATA_DIR); make test-all: all of them"
-	@echo "make test-cluster  ray up on hosts made of namespaces, one lost (root, sshd, rsync; STUDY=quick)"
+	@echo "make test-cluster  ray up on hosts made of namespaces, one lost (root, sshd, rsync; STUDY=FILE for another)"
 	@echo "make lint      formatting, types, law of imports"
 	@echo "make docs      docs/cli.md again, from the command's own help"
 	@echo "make bench     timings against named baselines, into results/benchmarks"
@@ -37,7 +37,7 @@ test-slow: $(READY)
 test-all: test test-slow
 
 test-cluster: $(READY)
-	$(BIN)/python -m pytest -m slow -s $(HOSTS)
+	STUDY=$${STUDY:-quick} $(BIN)/python -m pytest -m slow -s $(HOSTS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -29,7 +29,8 @@ def measure(trials: int, epochs: int, cores: int = 2) -> dict[str, float]:
         "draws": 1, "protocols": ["shared"], "controls": [], "attacks": {"names": []},
         "classifiers": {"names": ["random_forest"]},
         "search": {
-            "trials": trials, "finalists": 1, "fresh_seeds": 2, "draws": 2, "concurrent": cores,
+            "trials": trials, "classifier": "random_forest", "finalists": 1, "fresh_seeds": 2, "draws": 2,
+            "concurrent": cores,
             "space": [{"key": "training.learning_rate", "low": 5e-4, "high": 2e-3, "log": True}],
         },
     }  # fmt: skip

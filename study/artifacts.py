@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         return {key: archive[key] for key in archive.files}
 
 
-def keep_samples(folder: Path, image_set: ImageSet, encoders: dict[str, nn.Module]) -> None:
+def keep_samples(folder: Path, image_set: ImageSet, encoders: Mapping[str, Callable[[], nn.Module]]) -> None:
     """Keep some test images of a labelled set with their labels, and their masked vectors under each encoder.
 
     A file that is there is not made again: the images are the same, chosen evenly over the test part.
@@ -39,7 +40,7 @@ def keep_samples(folder: Path, image_set: ImageSet, encoders: dict[str, nn.Modul
     if not path.exists():
         names = np.array(image_set.class_names)[image_set.test_labels[chosen]]
         write_arrays(path, images=images, labels=names)
-    for trial, encoder in encoders.items():
+    for trial, load in encoders.items():
         path = artifact(folder, "vectors", trial, image_set.name)
         if not path.exists():
-            write_arrays(path, vectors=mask(encoder, images).astype(np.float16))
+            write_arrays(path, vectors=mask(load(), images).astype(np.float16))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
@@ -38,6 +40,10 @@ from study.seeds import derive
 
 #: Tasks in flight for each core: enough to keep all busy, few enough to keep the driver small.
 AHEAD = 3
+
+#: Encoders, and controls, that are worked on together. Their networks and masked forms lie in the object store until
+#: their last task is done, so that a study of a thousand encoders takes no more memory than one of these.
+TOGETHER = 16
 
 #: Attacks that take long, longest first; it decides the order alone.
 SLOW = ("weights", "oracle", "inversion", "known_plaintexts", "transport", "stitch_mlp")
@@ -133,25 +139,56 @@ def _limit_threads() -> None:
     threadpool_limits(1)
 
 
+#: What is fanned out.
+Job = TypeVar("Job", ClassificationJob, AttackJob, ReconstructionJob)
+
+
 class FanOut:
     """What tasks share lies in the object store once, put there by the driver, which outlives every worker."""
 
     def __init__(self, classifiers: ClassifiersConfig, seed: int) -> None:
         self._seed = seed
         self._config = ray.put(classifiers)
+        self._found: dict[str, Callable[[], Any]] = {}
         self._modules: dict[str, Any] = {}
+        self._uses: Counter[str] = Counter()
         self._arrays: dict[str, tuple[Any, Any]] = {}
         self._attacked: dict[str, tuple[Any, Any]] = {}
         self._splits: dict[tuple[str, str, bool], Any] = {}
         self._masked: dict[tuple[str, ...], Any] = {}
         self._stored: dict[str, Any] = {}
 
-    def add_module(self, name: str, module: nn.Module) -> None:
-        self._modules[name] = ray.put(module)
+    def add_module(self, name: str, load: Callable[[], nn.Module]) -> None:
+        """A part of a trial, as `<trial>/encoder`; it is loaded when it is needed."""
+        self._found[name] = lambda: ray.put(load())
 
     def add_control(self, source: str, name: Control, config: AutoencoderConfig, train: Images, seed: int) -> None:
         """Fit a control where there is room; it then masks like an encoder."""
-        self._modules[f"{source}/encoder"] = _fit_control.remote(name, config, self._once("train", train), seed)
+        stored = self._once("train", train)
+        self._found[f"{source}/encoder"] = partial(_fit_control.remote, name, config, stored, seed)
+
+    def _module(self, trial: str, part: str) -> Any:
+        name = f"{trial}/{part}"
+        if name not in self._modules:
+            self._modules[name] = self._found[name]()
+        return self._modules[name]
+
+    def _by_turns(self, jobs: Sequence[Job], cost: Callable[[Job], Any]) -> list[Job]:
+        """A few encoders after the other, the costliest of their jobs first."""
+        turns: dict[str, int] = {}
+        for job in jobs:
+            turns.setdefault(job.source.trial, len(turns) // TOGETHER)
+        self._uses = Counter(trial for job in jobs for trial in _trials(job))
+        return sorted(sorted(jobs, key=cost, reverse=True), key=lambda job: turns[job.source.trial])
+
+    def _let_go(self, job: Job) -> None:
+        """What no other job needs may leave the object store."""
+        for trial in _trials(job):
+            self._uses[trial] -= 1
+            if not self._uses[trial]:
+                for part in ("encoder", "decoder"):
+                    self._modules.pop(f"{trial}/{part}", None)
+                self._masked = {key: stored for key, stored in self._masked.items() if key[0] != trial}
 
     def _once(self, name: str, array: Images) -> Any:
         if name not in self._stored:
@@ -190,6 +227,8 @@ class FanOut:
         there = gpu and ray.cluster_resources().get("GPU", 0) >= gpu
         together = [program for program in programs if there and not wanted.isdisjoint(program)]
         grouped = set().union(*together)
+        in_turn = self._by_turns([job for job in jobs if job not in grouped], lambda job: cost(job, sizes))
+        self._uses += Counter(job.source.trial for job in grouped)
 
         def call(*jobs: ClassificationJob) -> tuple[Any, ...]:
             (images, labels), job = self._arrays[jobs[0].dataset], jobs[0]
@@ -202,18 +241,20 @@ class FanOut:
                 yield _classify_together.options(num_gpus=gpu).remote(program, labels, parts, config, gpu, *vectors)
 
         def calls() -> Iterator[Any]:
-            alone = (job for job in jobs if job not in grouped)
-            for job in sorted(alone, key=lambda job: cost(job, sizes), reverse=True):
+            for job in in_turn:
                 labels, parts, config, (vectors,) = call(job)
                 yield lambda j=job, v=vectors, y=labels, p=parts, c=config: _classify.remote(j, v, y, p, c)
 
         for done in _as_done(calls(), list(started())):
-            yield from (pair for pair in (done if isinstance(done, list) else [done]) if pair[0] in wanted)
+            for job, records in done if isinstance(done, list) else [done]:
+                self._let_go(job)
+                if job in wanted:
+                    yield job, records
 
     def _vectors(self, job: ClassificationJob | AttackJob, images: Any) -> Any:
         if job.representation == "raw":
             return images
-        key, encoder = (job.source.trial, job.dataset), self._modules[f"{job.source.trial}/encoder"]
+        key, encoder = (job.source.trial, job.dataset), self._module(job.source.trial, "encoder")
         if key not in self._masked:
             self._masked[key] = _mask.remote(encoder, images)
         derived = *key, job.representation
@@ -237,17 +278,19 @@ class FanOut:
             return job.attack in YARDSTICKS, len(SLOW) - SLOW.index(job.attack) if job.attack in SLOW else 0, job.k
 
         def calls() -> Iterator[Any]:
-            for job in sorted(jobs, key=cost, reverse=True):
+            for job in self._by_turns(jobs, cost):
                 images, labels = self._arrays[job.dataset]
                 parts, recogniser = self._attacked[job.dataset]
                 own, pair = (
-                    tuple(self._modules[f"{trial}/{part}"] if trial else None for part in ("encoder", "decoder"))
+                    tuple(self._module(trial, part) if trial else None for part in ("encoder", "decoder"))
                     for trial in (job.own, job.source.trial)
                 )
                 scene = images, labels, self._vectors(job, images), parts, *pair, recogniser
                 yield lambda j=job, o=own, s=scene: _attack.remote(j, settings, shown, *o, *s)
 
-        yield from _as_done(calls())
+        for job, record, restored in _as_done(calls()):
+            self._let_go(job)
+            yield job, record, restored
 
     def reconstructions(
         self, jobs: list[ReconstructionJob], images: Mapping[str, Images], mean_image: Images
@@ -258,15 +301,22 @@ class FanOut:
         waiting: dict[str, ReconstructionJob] = {job.key(""): job for job in jobs}
 
         def calls() -> Iterator[Any]:
-            for job in sorted(jobs, key=lambda job: len(images[job.images]), reverse=True):
-                encoder = self._modules[f"{job.source.trial}/encoder"]
-                decoders = [self._modules[f"{trial}/decoder"] for trial in job.decoders]
+            for job in self._by_turns(jobs, lambda job: len(images[job.images])):
+                encoder = self._module(job.source.trial, "encoder")
+                decoders = [self._module(trial, "decoder") for trial in job.decoders]
                 yield lambda j=job, e=encoder, d=decoders: _reconstruct.remote(j, e, stored[j.images], mean, *d)
 
         for records, pictures in _as_done(calls()):
             first = records[0]
             job = waiting[f"reconstruction/{first.trial}//{first.what['images']}"]
+            self._let_go(job)
             yield job, records, pictures
+
+
+def _trials(job: ClassificationJob | AttackJob | ReconstructionJob) -> set[str]:
+    """Whose networks a job needs."""
+    others = job.decoders if isinstance(job, ReconstructionJob) else (job.own,) if isinstance(job, AttackJob) else ()
+    return {job.source.trial, *others}
 
 
 def _as_done(calls: Iterable[Callable[[], Any]], started: Sequence[Any] = ()) -> Iterator[Any]:

@@ -242,7 +242,7 @@ def _pairs(
     fan_out = FanOut(config.classifiers, config.seed)
     for spec in specs:
         for part in ("encoder", "decoder"):
-            fan_out.add_module(f"{spec.id}/{part}", read_part(out, spec, part))
+            fan_out.add_module(f"{spec.id}/{part}", partial(read_part, out, spec, part))
     for job, measured, pictures in fan_out.reconstructions(missing, images, mean_image):
         _keep_pictures(out, job, pictures)
         for record in measured:
@@ -259,7 +259,7 @@ def _keep_pictures(out: Path, job: ReconstructionJob, pictures: Pictures) -> Non
 
 def _samples(specs: list[TrialSpec], data: Data, out: Path) -> None:
     """Masked vectors for the projector, of the first instance of each latent configuration."""
-    encoders = {spec.id: read_part(out, spec, "encoder") for spec in first_instances(specs)}
+    encoders = {spec.id: partial(read_part, out, spec, "encoder") for spec in first_instances(specs)}
     for image_set in data.tasks.values():
         keep_samples(out, image_set, encoders)
 
@@ -278,7 +278,7 @@ def _classification(
         return
     fan_out = FanOut(config.classifiers, config.seed)
     for spec in specs:
-        fan_out.add_module(f"{spec.id}/encoder", read_part(out, spec, "encoder"))
+        fan_out.add_module(f"{spec.id}/encoder", partial(read_part, out, spec, "encoder"))
     for source, control, autoencoder in control_sources(config, specs):
         if control != "raw" and any(job.source == source for job in missing):
             seed = derive(config.seed, "control", control)
@@ -315,7 +315,7 @@ def _attacks(
     fan_out = FanOut(config.classifiers, config.seed)
     for spec in specs:
         for part in ("encoder", "decoder"):
-            fan_out.add_module(f"{spec.id}/{part}", read_part(out, spec, part))
+            fan_out.add_module(f"{spec.id}/{part}", partial(read_part, out, spec, part))
     for name, image_set in data.tasks.items():
         fan_out.add_images(image_set)
         fan_out.add_attacked(image_set, parts[name])

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import os
 import re
+import tempfile
 import time
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+from pyarrow import csv
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboardX import embedding, summary
 from tensorboardX.event_file_writer import EventsWriter
@@ -70,17 +74,29 @@ class Run:
         """Add vectors with labels and sprites; the projector reads files beside the events."""
         folder = self._folder / "projector" / name
         folder.mkdir(parents=True)
-        sprites = np.repeat(images_NHWC, 3 // images_NHWC.shape[3], axis=3).transpose(0, 3, 1, 2) / 255
         embedding.make_tsv(labels, str(folder))
-        embedding.make_sprite(sprites, str(folder))
-        embedding.make_mat(vectors_ND, str(folder))
-        embedding.append_pbtxt(labels, sprites, str(self._folder), f"projector/{name}", 0, name)
+        (folder / "sprite.png").write_bytes(_sprite(images_NHWC.tobytes(), images_NHWC.shape))
+        columns = pa.table(list(vectors_ND.T.astype(np.float32)), names=[str(n) for n in range(vectors_ND.shape[1])])
+        options = csv.WriteOptions(include_header=False, delimiter="\t")
+        csv.write_csv(columns, folder / "tensors.tsv", options)
+        embedding.append_pbtxt(
+            labels, images_NHWC.transpose(0, 3, 1, 2), str(self._folder), f"projector/{name}", 0, name
+        )
 
     def flush(self) -> None:
         self._file.flush()
 
     def close(self) -> None:
         self._file.close()
+
+
+@functools.lru_cache(maxsize=8)
+def _sprite(pixels: bytes, shape: tuple[int, ...]) -> bytes:
+    """Images (N, H, W, C) as one picture, in PNG; the same stand behind the vectors of every encoder."""
+    images_NHWC = np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
+    with tempfile.TemporaryDirectory() as folder:
+        embedding.make_sprite(np.repeat(images_NHWC, 3 // shape[3], axis=3).transpose(0, 3, 1, 2) / 255, folder)
+        return Path(folder, "sprite.png").read_bytes()
 
 
 # --- HParams -----------------------------------------------------------------------------------------------------
@@ -96,7 +112,8 @@ def experiment(rows: list[dict[str, Value]], metrics: list[str], searched: Conta
         searched: names whose values are not known beforehand: TensorBoard hides what its list of values lacks.
     """
     kinds = {bool: "DATA_TYPE_BOOL", str: "DATA_TYPE_STRING"}
-    columns = {name: list(dict.fromkeys(row[name] for row in rows if name in row)) for row in rows for name in row}
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: list(dict.fromkeys(row[name] for row in rows if name in row)) for name in names}
     infos = []
     for name, values in columns.items():
         kind = api_pb2.DataType.Value(kinds.get(type(values[0]), "DATA_TYPE_FLOAT64"))

@@ -127,10 +127,13 @@ def test_neural_networks_are_given_to_a_gpu_in_programs(one_logical_gpu, images)
 
     def measured(missing, gpu):
         fan_out = FanOut(settings, seed=1)
-        fan_out.add_module("a/encoder", masking)
+        fan_out.add_module("a/encoder", lambda: masking)
         fan_out.add_images(data)
         found = fan_out.classifications(missing, {"toy": 100}, grouped if gpu else (), gpu)
-        return {job: records[0].metrics for job, records in found}
+        measures = {job: records[0].metrics for job, records in found}
+        assert not fan_out._modules
+        assert not fan_out._masked
+        return measures
 
     alone, together = measured(jobs, 0.0), measured(jobs, 0.5)
     assert alone.keys() == together.keys() == set(jobs)
