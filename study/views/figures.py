@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 mpl.rcParams |= {
     "figure.dpi": 200,
     "svg.hashsalt": "study",
-    "svg.fonttype": "none",  # text that can be read, found and marked, in a third of the bytes
+    "svg.fonttype": "none",  # words that can be found and marked, in fewer bytes
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -153,7 +153,7 @@ def latent_length(folder: Path, summary: Summary, pixels: int) -> list[Shown]:
         return []
     titles = {"accuracy": "Accuracy", "restored": "The matching decoder", "pairs": "Leaked pairs to unmask"}
     units = {"accuracy": "share of test images", "restored": "MSE, pixels from 0 to 1", "pairs": "pairs to the target"}
-    lengths = rows.drop_duplicates("share").sort_values("share")
+    lengths = _apart(sorted(rows["share"].unique()))
     panels = [panel for panel in titles if rows.loc[rows["panel"] == panel, "share"].nunique() > 1]
     figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 2.8), squeeze=False, layout="constrained")
     for axis, panel in zip(axes[0], panels, strict=True):
@@ -162,20 +162,30 @@ def latent_length(folder: Path, summary: Summary, pixels: int) -> list[Shown]:
             beyond = points[points["beyond"]]
             axis.plot(beyond["share"], beyond["value"], "o", color=drawn.get_color(), markerfacecolor="white")
         axis.set(title=titles[panel], xlabel="length over that of the image", ylabel=units[panel], xscale="log")
-        axis.set_xticks(lengths["share"], [f"{share:.1%}" for share in lengths["share"]])
+        axis.set_xticks(lengths, [f"{share:.1%}" for share in lengths])
         axis.minorticks_off()
         if panel == "pairs":
             axis.set_yscale("log")
         axis.legend(fontsize=7)
     save(folder, "length", figure, rows, vector=True)
     caption = (
-        "How much the masked form holds: accuracy of the neural network on the most classes, error of the matching "
-        "decoder, leaked pairs that reach the target, against the length of the masked form over that of the image. "
-        "A white marker: more pairs than were tried."
+        "How much the masked form holds: accuracy of the neural network on the most classes (and, where that was "
+        "measured, of principal components of the same length), error of the matching decoder, leaked pairs that reach "
+        "the target, against the length of the masked form over that of the image. A white marker: more pairs than "
+        "were tried."
     )
     return [
         Shown("length", caption, "Panels of accuracy, error and pairs against the length of the latent", vector=True)
     ]
+
+
+def _apart(shares: list[float]) -> list[float]:
+    """Of rising values, those that have room for their names on a logarithmic axis."""
+    kept = shares[:1]
+    for share in shares[1:]:
+        if math.log(share / kept[-1]) > math.log(shares[-1] / shares[0]) / 6:
+            kept.append(share)
+    return kept
 
 
 def _by_length(summary: Summary, pixels: int) -> pd.DataFrame:
@@ -190,12 +200,13 @@ def _by_length(summary: Summary, pixels: int) -> pd.DataFrame:
     learned = [
         r
         for r in summary["classification"]
-        if (r["protocol"], r["representation"], r["classifier"]) == ("shared", "masked", "mlp")
+        if (r["protocol"], r["classifier"]) == ("shared", "mlp") and r["representation"] in ("masked", "pca")
     ]
     most = {r["dataset"]: max(o["classes"] for o in learned if o["dataset"] == r["dataset"]) for r in learned}
     for row in in_order(learned):
         if row["classes"] == most[row["dataset"]]:
-            add("accuracy", f"{row['dataset']}, {row['classes']} classes", row, row["accuracy"]["mean"])
+            control = ", principal components" if row["representation"] == "pca" else ""
+            add("accuracy", f"{row['dataset']}, {row['classes']} classes{control}", row, row["accuracy"]["mean"])
     for row in in_order(summary["reconstruction"]):
         if row["pair"] == "matched" and (row["images"] == "V" or row["images"].endswith(" V")):
             add("restored", row["images"], row, row["mean"])

@@ -86,13 +86,14 @@ def test_differences_have_a_column_for_what_is_compared_with(classifiers, column
 
 @pytest.mark.parametrize(("lengths", "drawn"), [((8, 16), False), ((8, 16, 32), True)])
 def test_three_lengths_of_the_masked_form_make_a_chart(tmp_path, lengths, drawn):
-    learned = {"protocol": "shared", "representation": "masked", "classifier": "mlp", "dataset": "digits"}
+    learned = {"protocol": "shared", "classifier": "mlp", "dataset": "digits"}
     summary = named(
         {
             "classification": [
-                row(n, **learned, classes=classes, accuracy={"mean": n / classes})
+                row(n, **learned, representation=name, classes=classes, accuracy={"mean": n / classes / part})
                 for n in lengths
                 for classes in (2, 64)
+                for name, part in (("masked", 1), ("pca", 2), ("random_projection", 4))
             ],
             "reconstruction": [
                 row(n, images="V", pair=p, mean=1 / n) for n in lengths for p in ("matched", "mean image")
@@ -108,11 +109,20 @@ def test_three_lengths_of_the_masked_form_make_a_chart(tmp_path, lengths, drawn)
     assert [one.name for one in shown] == (["length"] if drawn else [])
     if drawn:
         numbers = pd.read_csv(tmp_path / "length.csv")
-        assert numbers.groupby("panel")["value"].apply(list).to_dict() == {
-            "accuracy": [8 / 64, 16 / 64, 32 / 64], "restored": [1 / 8, 1 / 16, 1 / 32], "pairs": [8.0, 16.0, 64.0],
-        }  # fmt: skip
+        control = "digits, 64 classes, principal components"
+        assert numbers.groupby(["panel", "line"])["value"].apply(list).to_dict() == {
+            ("accuracy", "digits, 64 classes"): [8 / 64, 16 / 64, 32 / 64],
+            ("accuracy", control): [8 / 128, 16 / 128, 32 / 128],
+            ("restored", "V"): [1 / 8, 1 / 16, 1 / 32],
+            ("pairs", "digits"): [8.0, 16.0, 64.0],
+        }
         assert numbers.loc[numbers["beyond"], "value"].tolist() == [64.0]
         assert numbers["share"].unique().tolist() == [0.10, 0.18, 0.34]
+
+
+def test_names_on_a_logarithmic_axis_have_room():
+    assert figures._apart([0.13, 0.275, 0.311, 0.312]) == [0.13, 0.275]
+    assert figures._apart([0.1]) == [0.1]
 
 
 def test_the_matrix_of_pairs_leaves_out_encoders_that_met_other_decoders():
