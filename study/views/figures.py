@@ -203,7 +203,7 @@ def _by_length(summary: Summary, pixels: int) -> pd.DataFrame:
         if (r["protocol"], r["classifier"]) == ("shared", "mlp") and r["representation"] in ("masked", "pca")
     ]
     most = {r["dataset"]: max(o["classes"] for o in learned if o["dataset"] == r["dataset"]) for r in learned}
-    for row in in_order(learned):
+    for row in sorted(in_order(learned), key=lambda row: str(row["representation"])):
         if row["classes"] == most[row["dataset"]]:
             control = ", principal components" if row["representation"] == "pca" else ""
             add("accuracy", f"{row['dataset']}, {row['classes']} classes{control}", row, row["accuracy"]["mean"])
