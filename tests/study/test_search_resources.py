@@ -41,7 +41,7 @@ def test_a_quarter_of_a_gpu_puts_four_trials_on_one(one_logical_gpu, images, tmp
     config = AutoencoderConfig(
         latent=LatentConfig(gaussian=4, categorical=0),
         network=NetworkConfig(widths=(4, 4, 4), discriminator_widths=(8,)),
-        training=TrainingConfig(epochs=2),
+        training=TrainingConfig(epochs=30),  # long enough for four to be seen at once on a busy machine
     )
     specs = [TrialSpec(config=config, instance=i, seed=i) for i in range(5)]
     taken, ended = [], []
