@@ -69,5 +69,6 @@ if __name__ == "__main__":
     found, seconds = measure(parser.parse_args().data_dir)
     head = "| attack | pairs | s | peak of the process, MiB | MSE |\n|---|---|---|---|---|\n"
     note = f"{seconds:.0f} s in all, one draw. Target: 300 s and 4 GB (3,815 MiB).\n"
-    page = write_page("attacks", ["## Attacks in closed form\n", note, head + "".join(found)])
+    sections = ["## Attacks in closed form\n", note, head + "".join(found)]
+    page = write_page("attacks", sections, "python -m benchmarks.attacks --data-dir DIR")
     print(page.read_text())

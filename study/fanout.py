@@ -42,7 +42,7 @@ from study.seeds import derive
 AHEAD = 3
 
 #: Encoders, and controls, that are worked on together. Their networks and masked forms lie in the object store until
-#: their last task is done, so that a study of a thousand encoders takes no more memory than one of these.
+#: their last task is done, so that what lies there does not grow with the study. Programs of a GPU all begin at once.
 TOGETHER = 16
 
 #: Attacks that take long, longest first; it decides the order alone.

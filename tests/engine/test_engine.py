@@ -146,10 +146,8 @@ def test_adam_is_torchs_to_the_last_bit_where_parts_move_by_turns(device):
         return sum((p * (turn + 1)).sin().square().mean() for p in moving)
 
     ours, theirs = parameters(), parameters()
-    adam, plain = (
-        Adam(ours[:2], ours[2:], rate=0.01, betas=(0.8, 0.99)),
-        torch.optim.Adam(theirs, lr=0.01, betas=(0.8, 0.99), fused=True),
-    )
+    adam = Adam(ours[:2], ours[2:], rate=0.01, betas=(0.8, 0.99))
+    plain = torch.optim.Adam(theirs, lr=0.01, betas=(0.8, 0.99), fused=True)
     for turn in range(6):
         if turn == 3:  # through a copy, as from a checkpoint
             kept, adam = adam.tensors(), Adam(ours[:2], ours[2:], rate=0.01, betas=(0.8, 0.99))
