@@ -32,7 +32,7 @@ TABLE_2: dict[str, dict[str, float]] = {
     "adaboost": {"accuracy": 0.689, "precision": 0.685, "recall": 0.684},
 }
 
-#: Equations 1 to 12: (images, pair) -> (mean, sigma) of the mean squared error.
+#: Equations 1 to 12, two by two in this order: (images, pair) -> (mean, sigma) of the mean squared error.
 EQUATIONS: dict[tuple[str, str], tuple[float, float]] = {
     ("P", "matched"): (0.001811, 0.000647),
     ("P", "unmatched"): (0.312014, 0.065740),

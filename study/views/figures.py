@@ -23,6 +23,7 @@ from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 mpl.rcParams |= {
     "figure.dpi": 200,
@@ -98,6 +99,10 @@ def learning_curves(folder: Path, histories: dict[str, list[dict[str, float]]], 
     return [Shown("learning", caption, "Four panels of losses by epoch, one line for each autoencoder", vector=True)]
 
 
+#: How a value of the paper is drawn.
+PAPERS: dict[str, Any] = {"marker": "D", "markersize": 5, "markerfacecolor": "white", "color": "black"}
+
+
 def accuracy(folder: Path, summary: Summary, protocol: str) -> list[Shown]:
     """Accuracy of each classifier against the number of classes, a panel for data set and latent configuration."""
     rows = [r for r in summary["classification"] if r["protocol"] == protocol and r["representation"] == "masked"]
@@ -123,18 +128,22 @@ def accuracy(folder: Path, summary: Summary, protocol: str) -> list[Shown]:
                 )
                 if is_papers(points[0]):
                     theirs = [p["accuracy"].get("paper", {}).get("mean", math.nan) for p in points]
-                    axis.plot(position, theirs, linestyle="none", marker="_", markersize=9, color=drawn.get_color())
+                    axis.plot(position, theirs, linestyle="none", **PAPERS | {"color": drawn.get_color()})
                 axis.set_xticks(range(len(points)), [str(p["classes"]) for p in points])
         axis.set(title=f"{panel[0]}, latent {panel[-1]}", xlabel="number of classes")
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy")
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_visible(False)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    beside = any("paper" in r["accuracy"] and is_papers(r) for r in rows)
+    if beside:
+        handles, labels = [*handles, Line2D([], [], linestyle="none", **PAPERS)], [*labels, "the paper's value"]
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     save(folder, f"accuracy-{protocol}", figure, pd.json_normalize(rows, sep="_"), vector=True)
     caption = f"Accuracy on masked test images, protocol `{protocol}`; bars are 95% intervals of the mean."
-    if any("paper" in r["accuracy"] and is_papers(r) for r in rows):
-        caption += " A dash across: the paper's value."
+    if beside:
+        caption += " Hollow, without a line: the paper's value, at the place and in the colour of its classifier."
     return [
         Shown(
             f"accuracy-{protocol}", caption, "Accuracy against the number of classes for each classifier", vector=True
@@ -226,7 +235,7 @@ def _bars(points: list[dict[str, Any]]) -> NDArray[np.float64]:
     return np.array([[max(mean - low, 0), max(high - mean, 0)] for (low, high), mean in ends]).T
 
 
-def classifier_curves(folder: Path, records: list[Record], latent: str) -> list[Shown]:
+def classifier_curves(folder: Path, name: str, records: list[Record], latent: str) -> list[Shown]:
     """Figs 10 and 11: accuracy and loss of the neural network by epoch, training and validation, smallest draws.
 
     Args:
@@ -251,14 +260,12 @@ def classifier_curves(folder: Path, records: list[Record], latent: str) -> list[
         axis.set(xlabel="epoch", ylabel="accuracy" if measure == "accuracy" else "cross-entropy, nats")
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes[0].legend()
-    save(folder, "classifier", figure, numbers, vector=True)
+    save(folder, name, figure, numbers, vector=True)
     caption = (
         f"The neural network on {fewest[1]}, {fewest[0]} classes, latent {latent} (the paper's Figs 10 and 11): mean "
         f"over {len(curves)} trainings. Training values are taken as the weights move; validation chooses the epoch."
     )
-    return [
-        Shown("classifier", caption, "Accuracy and loss by epoch on the training and the validation part", vector=True)
-    ]
+    return [Shown(name, caption, "Accuracy and loss by epoch on the training and the validation part", vector=True)]
 
 
 def masked_forms(folder: Path, pictures: dict[str, NDArray[Any]], trial: str, gaussian: int) -> list[Shown]:
@@ -279,9 +286,11 @@ def masked_forms(folder: Path, pictures: dict[str, NDArray[Any]], trial: str, ga
         strip(axis, images)
         axis.set_ylabel(label)
     save(folder, "masked", figure, pd.DataFrame(masked[:count]))
+    empty = side * side - gaussian
     caption = (
         f"Masked forms (the paper's Fig 1), autoencoder `{trial}`: images it was not trained on. Of the masked form "
-        f"the Gaussian part is shown, {gaussian} numbers in {side * side} cells."
+        f"the Gaussian part is shown, {gaussian} numbers in {side}×{side} cells"
+        + (f", of which the last {empty} are filled with zeros." if empty else ".")
     )
     return [Shown("masked", caption, "Three rows: originals, masked forms as grey squares, reconstructions")]
 

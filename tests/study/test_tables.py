@@ -1,11 +1,15 @@
 """Tables of a report, from summary rows."""
 
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from study.aggregate import named
-from study.views import figures, tables
+from study.views import figures, items, tables
 
 
 def row(gaussian=8, categorical=2, batch_size=16, **more):
@@ -44,6 +48,51 @@ def test_restoration_has_a_line_for_each_set_of_images_and_a_column_for_who_rest
     assert list(table.columns) == ["latent", "images", "matched", "unmatched", "mean image"]
     assert table.to_numpy().tolist()[0] == ["8+2", "T", "0.0100", "0.2000", "0.0700"]
     assert list(table["latent"]) == ["8+2", "8+2", "64+2", "64+2"]
+
+
+def test_errors_stand_beside_the_papers_equations_and_few_means_have_no_deviation():
+    rows = [
+        row(384, 20, images=images, pair=pair, mean=0.01, sigma_images=0.1, sigma_batches=0.2, sigma_pairs=None,
+            pairs=4, images_n=count)
+        for images, count in (("V", 160), ("P", 159)) for pair in ("matched", "unmatched", "mean image")
+    ]  # fmt: skip
+    summary = named({"reconstruction": rows}, {16})
+    table = tables.reconstruction(summary)
+    assert list(table["the paper"]) == [
+        "0.001811 ± 0.000647 (Eqs 1, 2)", "0.312014 ± 0.065740 (Eqs 3, 4)", "",
+        "0.003550 ± 0.000709 (Eqs 9, 10)", "0.112298 ± 0.012321 (Eqs 11, 12)", "",
+    ]  # fmt: skip
+    assert list(table["σ batches of 16"]) == ["", "", "", "0.200000", "0.200000", "0.200000"]
+    at_a_glance = tables.restoration(summary)
+    assert list(at_a_glance["the paper, unmatched"]) == ["0.1123", "0.3120"]
+
+
+def test_every_item_of_the_paper_is_in_a_section_of_the_report_or_has_a_reason():
+    published = Path(__file__).parents[2] / "results" / "paper"
+    section = items.section(json.loads((published / "config.json").read_text()))
+    titles = re.findall("^## (.*)$", (published / "report.md").read_text(), flags=re.MULTILINE)
+    (_, where), (_, settings) = section.tables
+    placed = [here for here in where["here"] if any(here.startswith(title) for title in titles)]
+    assert set(where["here"]) - set(placed) == {
+        "nothing measured; sizes and layers: docs/protocol.md", "not in the paper's text; ours: docs/protocol.md"
+    }  # fmt: skip
+    assert section.title in titles
+    here = dict(zip(settings["setting"], settings["here"], strict=True))
+    assert here["latent, Gaussian + categorical"] == "384 + 20"
+    assert here["epochs of the autoencoder"] == "20"
+
+
+def test_losses_of_accuracy_have_no_star_and_the_papers_beside_its_own_splits_alone():
+    lost = {"dataset": "cifar100", "classifier": "mlp", "few": 2, "many": 4, "paper": 0.083}
+    rows = [
+        row(384, 20, protocol=protocol, drop=0.2, interval=[0.1, 0.3], draws=10, encoders=4, **lost)
+        for protocol in ("paper", "shared")
+    ]
+    summary = named({"drops": rows}, {16})
+    line = {"data": "cifar100", "classes": "2 to 4", "classifier": "Neural network", "latent": "384+20"}
+    line["accuracy lost"] = "+0.200 [+0.100, +0.300]"
+    assert tables.drops(summary, "shared").to_dict("records") == [line]
+    assert tables.drops(summary, "paper").to_dict("records") == [line | {"the paper": "+0.083"}]
 
 
 def test_the_paper_stands_beside_what_is_trained_as_the_study_trains_or_as_the_paper_words_it():

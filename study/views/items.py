@@ -1,0 +1,97 @@
+"""Where a report holds each figure, table and equation of the paper, and the paper's settings beside the study's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from study.views.page import Section
+
+#: Each item of the paper, and the section that has its counterpart, or why none has.
+ITEMS = (
+    ("Fig 1: masked forms", "In plain words"),
+    ("Figs 2 to 4: drawings of the networks", "nothing measured; sizes and layers: docs/protocol.md"),
+    ("Figs 5, 6 and 7: losses of the autoencoders", "The autoencoders"),
+    ("Eqs 1 to 12: errors of matched and unmatched pairs", "Matched and unmatched pairs"),
+    ("Fig 8, S4 to S6 Figs: pairs on photographs", "Matched and unmatched pairs, one picture for each configuration"),
+    ("Fig 9, S1 to S3 Figs: pairs on test patterns", "Matched and unmatched pairs, likewise, on patterns of our own"),
+    ("Figs 10 and 11: training of the classifier", "Classification of masked images: protocol `paper`"),
+    ("Tables 1 and 2: accuracy, precision, recall", "Classification of masked images: protocol `paper`"),
+    (
+        "S5 to S7 Tables: the same draw by draw, not in the paper's text",
+        "Classification of masked images: protocol `paper`, ours alone",
+    ),
+    ("S1 to S4 and S8 Tables, S1 File: layers, test patterns", "not in the paper's text; ours: docs/protocol.md"),
+    ("What its text concludes", "What the paper concludes, and whether it holds here"),
+)
+
+
+def section(config: dict[str, Any]) -> Section:
+    """The two tables, for a study whose `config.json` this is."""
+    return Section(
+        "The paper, item by item",
+        ["What neither table names of the choices made here stands in docs/protocol.md."],
+        [
+            ("Where its figures, tables and equations are", pd.DataFrame(ITEMS, columns=["the paper", "here"])),
+            ("Its settings", pd.DataFrame(_settings(config), columns=["setting", "the paper", "here"])),
+        ],
+    )
+
+
+def _settings(config: dict[str, Any]) -> list[tuple[str, str, str]]:
+    training, learned, data = config["training"], config["classifiers"], config["data"]
+    size, betas = config["network"]["image_size"], ", ".join(map(str, training["betas"]))
+    latents = dict.fromkeys(
+        f"{n['gaussian']} + {n['categorical']}"
+        if n["gaussian"]
+        else f"{n['ratio']:g} of the image + {n['categorical']}"
+        for n in config["latents"]
+    )
+    tasks = "; ".join(f"{task['data']}: {', '.join(map(str, task['classes']))}" for task in config["tasks"])
+    used = f"{data['train_images']:,} images" if data["train_images"] else "the training part"
+    split = "training and test part merged, 8:2" if "paper" in config["protocols"] else "not studied"
+    return [
+        (
+            "set A, without labels",
+            "CIFAR-10, 60,000 images, 6,000 a class",
+            f"{data['autoencoder']}, {used}, {data['held_out']:,} of them kept for validation",
+        ),
+        ("size of an image", "32x32x3", f"{size}x{size}x{config['network']['channels']}"),
+        ("latent, Gaussian + categorical", "384 + 20", ", ".join(latents)),
+        ("instances of the autoencoder", "4", str(config["instances"])),
+        (
+            "optimiser of the autoencoder",
+            "Adam, 0.001, betas 0.9, 0.999",
+            f"Adam, {training['learning_rate']}, betas {betas}",
+        ),
+        ("batch of the autoencoder", "16", str(training["batch_size"])),
+        ("epochs of the autoencoder", "not stated", str(training["epochs"])),
+        (
+            "classes, and draws of them",
+            "CIFAR-100: 2, 3, 4, ten draws each; MNIST: 10",
+            f"{tasks}; draws: {config['draws']}",
+        ),
+        (
+            "validation part of the network",
+            "the first 10,000 training images; MNIST: not stated",
+            "the first 10,000, of MNIST too; of a small set a fifth",
+        ),
+        ("split of the other classifiers", "training and test part merged, 8:2", split),
+        (
+            "layers of the network",
+            "three, sizes not in the text",
+            f"{', '.join(map(str, learned['mlp']['hidden']))}, classes",
+        ),
+        (
+            "optimiser of the network",
+            "Adam, 0.001, betas 0.9, 0.999, batch 4",
+            f"Adam, {learned['mlp']['learning_rate']}, betas 0.9, 0.999, batch {learned['mlp']['batch_size']}",
+        ),
+        ("epochs of the network", "not stated", f"{learned['mlp']['epochs']}, the best on validation is kept"),
+        (
+            "trees and stumps",
+            "100",
+            f"{learned['random_forest']['estimators']} and {learned['adaboost']['estimators']}",
+        ),
+    ]
