@@ -166,7 +166,7 @@ class _Shown:
 
     def __init__(self, config: StudyConfig, out: Path, progress: Progress, phase: str, trials: int) -> None:
         self._epochs, self._progress = config.training.epochs, progress
-        progress.phase(phase, trials * self._epochs)
+        progress.phase(phase, trials * self._epochs, pieces="epochs")
         self._live = Live(out) if trials else None
 
     def epoch(self, spec: TrialSpec, metrics: dict[str, float]) -> None:

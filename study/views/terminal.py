@@ -46,7 +46,7 @@ class Progress:
         )
         self._task: TaskID | None = None
         self._trials: dict[str, dict[str, float]] = {}
-        self._name, self._total, self._done = "", 0, 0
+        self._name, self._label, self._total, self._done = "", "", 0, 0
         self._work, self._worked = 0.0, 0.0
         self._begin = self._shown = 0.0
         live = self._console.is_terminal and not (quiet or as_json)
@@ -61,15 +61,16 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def phase(self, name: str, total: int, work: float | None = None) -> None:
+    def phase(self, name: str, total: int, work: float | None = None, pieces: str = "") -> None:
         """Begin a phase of so many pieces; `work` is how much they are, in any unit, where they differ."""
         self._name, self._total, self._done = name, total, 0
+        self._label = f"{name}, {pieces}" if pieces else name
         self._work, self._worked = total if work is None else work, 0.0
         self._begin = time.monotonic()
-        self._task = self._bar.add_task(name, total=max(total, 1), completed=0 if total else 1, left="", last="")
+        self._task = self._bar.add_task(self._label, total=max(total, 1), completed=0 if total else 1, left="", last="")
         self._tell(phase=name, done=0, total=total)
         if not self._live:
-            self._console.print(f"{name}: {total or 'nothing'} to do")
+            self._console.print(f"{self._label}: {total or 'nothing'} to do")
 
     def trial(self, name: str, metrics: dict[str, float]) -> None:
         """An epoch of a trial is done."""
@@ -87,7 +88,7 @@ class Progress:
             self._bar.update(self._task, advance=1, left=_span(left), last=escape(last))
         if not self._live and (now - self._shown > INTERVAL or self._done == self._total):
             self._shown = now
-            self._console.print(f"{self._name} {self._done}/{self._total}, {_span(left)} left  {last}", markup=False)
+            self._console.print(f"{self._label} {self._done}/{self._total}, {_span(left)} left  {last}", markup=False)
 
     def note(self, text: str) -> None:
         """Say something that must not be missed."""

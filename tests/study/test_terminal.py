@@ -10,7 +10,7 @@ METRICS = {"epoch": 1.0, "reconstruction_loss": 0.1, "held_out_mse": 0.25}
 
 def show(**options):
     with Progress(**options) as progress:
-        progress.phase("trials", 2)
+        progress.phase("trials", 2, pieces="epochs")
         for name, error in (("g8-i0", 0.25), ("g8-i1", 0.125)):
             progress.trial(name, METRICS | {"held_out_mse": error})
             progress.advance(f"{name} [bold]")
@@ -31,8 +31,8 @@ def test_a_terminal_shows_trials_and_the_best_so_far(monkeypatch, capsys):
 def test_elsewhere_there_are_plain_lines(capsys):
     show()
     captured = capsys.readouterr()
-    assert captured.err.splitlines()[0] == "trials: 2 to do"
-    assert "trials 2/2, 0 s left  g8-i1 [bold]" in captured.err
+    assert captured.err.splitlines()[0] == "trials, epochs: 2 to do"
+    assert "trials, epochs 2/2, 0 s left  g8-i1 [bold]" in captured.err
     assert captured.out == ""
 
 
