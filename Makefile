@@ -5,7 +5,7 @@ READY := .venv/ready
 
 .PHONY: help demo test test-slow test-all test-cluster lint docs bench clean
 help:
-	@echo "make demo      run a small study, minutes, no network; ends with its tables and report"
+	@echo "make demo      run a small study, minutes after the first set-up; ends with its tables and report"
 	@echo "make test      the tests, under ten minutes on two cores"
 	@echo "make test-slow the slow ones (real data from STUDY_DATA_DIR); make test-all: all of them"
 	@echo "make test-cluster  ray up on hosts made of namespaces, one lost (root, sshd, rsync; STUDY=FILE for another)"
