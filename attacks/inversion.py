@@ -222,14 +222,13 @@ def weights(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
     tried, learned = np.split(rng.permutation(len(vectors_KD)), [max(1, min(100, len(vectors_KD) // 10))])
     if len(learned) <= vectors_KD.shape[1] + 1:
         return inversion(knowledge, config, seed)  # nothing to choose on
-    straighten = knowledge.straighten or np.asarray
-    straight_KD = straighten(vectors_KD).astype(np.float64)
+    straight_KD = knowledge.straightened(vectors_KD).astype(np.float64)
     predict = fit_corrected(straight_KD[learned], pixels_KP[learned], config, seed, knowledge.images.shape[1:])
     encoder = deepcopy(encoder).requires_grad_(False).eval()
     scale_D = _float32(_deviations(vectors_KD, 1e-4))
 
     def start(vectors: NDArray[np.floating]) -> Tensor:
-        made = knowledge.shaped(predict(straighten(vectors)))
+        made = knowledge.shaped(predict(knowledge.straightened(vectors)))
         return torch.from_numpy(made).permute(0, 3, 1, 2).contiguous()
 
     truth = torch.from_numpy(knowledge.shaped(flat(knowledge.images[tried]))).permute(0, 3, 1, 2)

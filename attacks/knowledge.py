@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,10 +76,11 @@ class Knowledge:
         size = f"images of shape {some.shape[1:]}"
         if self.encoder is not None:
             x_BCHW = torch.from_numpy(np.ascontiguousarray(some)).permute(0, 3, 1, 2).float() / 255
+            encoder = deepcopy(self.encoder).eval()  # in training two images would change its running means
             try:
                 with torch.no_grad():
-                    found = tuple(self.encoder(x_BCHW).shape)
-            except RuntimeError:
+                    found = tuple(encoder(x_BCHW).shape)
+            except (RuntimeError, ValueError):
                 raise ValueError(f"encoder: takes no {size}: give that of the victim") from None
             if found != (2, self.victims.shape[1]):
                 raise ValueError(f"encoder: gives {found} for 2 images, where victims have {self.victims.shape[1]}")
@@ -95,6 +97,15 @@ class Knowledge:
         if self.masked is None:
             raise ValueError(f"attack {attack}: needs known pairs: give the masked vectors of the images")
         return self.masked.astype(np.float64), flat(self.images)
+
+    def straightened(self, vectors_ND: Vectors) -> Vectors:
+        """Vectors without what the weights undo of them; `ValueError` where that is no finite vector for each."""
+        straight_ND = vectors_ND if self.straighten is None else self.straighten(vectors_ND)
+        if len(straight_ND) != len(vectors_ND) or not np.isfinite(straight_ND).all():
+            raise ValueError(
+                f"straighten: gives no finite vector for each of {len(vectors_ND)}: give that of the encoder, or None"
+            )
+        return straight_ND
 
     def shaped(self, pixels_NP: NDArray[np.floating]) -> Restored:
         """Flat pixels as images, cut to [0, 1]."""

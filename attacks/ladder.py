@@ -31,10 +31,15 @@ def restore(name: str, knowledge: Knowledge, config: AttacksConfig, seed: int) -
     same knowledge, settings and seed give the same images on one machine; the input is left alone.
 
     Raises:
-        ValueError: the name is not in `NAMES`, or the knowledge lacks what the attack needs.
+        ValueError: the name is not in `NAMES`, the knowledge lacks what the attack needs, or something in it leads to
+            values that are not finite.
     """
     if name not in _ATTACKS:
         raise ValueError(f"attack {name!r}: must be one of {', '.join(NAMES)}")
     restored = _ATTACKS[name](knowledge, config, seed)
-    assert np.isfinite(restored).all(), name
+    if not np.isfinite(restored).all():
+        raise ValueError(
+            f"attack {name}: leads to values that are not finite: look for them in what the own decoder gives, and for "
+            f"masked vectors too large to square"
+        )
     return restored

@@ -26,7 +26,7 @@ D = SIDE * SIDE
 class Linear(nn.Module):
     """A mask that loses nothing: flattened pixels times a square matrix."""
 
-    def __init__(self, matrix_PD, noise=None):
+    def __init__(self, matrix_PD):
         super().__init__()
         self.register_buffer("matrix", torch.from_numpy(matrix_PD))
 
@@ -65,6 +65,17 @@ def knows(name, k, mask, victims, encoder=None, seed=1):
         encoder=encoder if name == "weights" else None,
         own=own,
     )
+
+
+def left_of_a_linear_mask(name, matrix_PD, k):
+    """The error of what an attack restores."""
+    encoder, victims = Linear(matrix_PD), some_images(50, 2)
+
+    def mask(images):
+        return encoder(torch.from_numpy(pixels(images)).permute(0, 3, 1, 2)).numpy()
+
+    restored = restore(name, knows(name, k, mask, victims, encoder), QUICK, seed=3)
+    return np.square(restored - pixels(victims)).mean()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -115,14 +126,7 @@ class TestEveryAttack:
 class TestEveryAttackWithPairs:
     @pytest.mark.parametrize("k", [D + 1, 200])
     def test_a_linear_mask_is_undone(self, name, k):
-        encoder = Linear(3 * ortho_group.rvs(D, random_state=0))
-        victims = some_images(50, 2)
-
-        def mask(images):
-            return encoder(torch.from_numpy(pixels(images)).permute(0, 3, 1, 2)).numpy()
-
-        restored = restore(name, knows(name, k, mask, victims, encoder), QUICK, seed=3)
-        assert np.square(restored - pixels(victims)).mean() < 1e-8
+        assert left_of_a_linear_mask(name, 3 * ortho_group.rvs(D, random_state=0), k) < 1e-8
 
     def test_constant_vectors_give_the_mean_of_the_attackers_images(self, name):
         victims = some_images(20, 2)
@@ -139,6 +143,13 @@ class TestEveryAttackWithPairs:
         bare = Knowledge(victims=np.zeros((3, D), dtype=np.float32), images=some_images(5, 1))
         with pytest.raises(ValueError, match="needs"):
             restore(name, bare, QUICK, seed=1)
+
+
+@pytest.mark.parametrize("name", [name for name in LINEAR if name != "stitch_orthogonal"])
+@pytest.mark.parametrize("k", [D + 2, 200])  # of D + 1 pairs none can be left out without a direction
+def test_a_linear_mask_that_is_no_rotation_is_undone(name, k):
+    gaussian = np.random.default_rng(0).standard_normal((D, D))  # condition number 66
+    assert left_of_a_linear_mask(name, gaussian, k) < 1e-8
 
 
 class TestWhatIsNotKnowledge:
@@ -175,6 +186,38 @@ class TestWhatIsNotKnowledge:
         if numbers[0] == 7:
             with pytest.raises(ValueError, match=f"own {told}"):
                 Knowledge(victims=self.GOOD, images=some_images(5, 0), own=own)
+
+    def test_an_encoder_that_raises_another_error_is_told_too(self):
+        class Particular(nn.Module):
+            def forward(self, x_BCHW):
+                raise ValueError("224 pixels")
+
+        with pytest.raises(ValueError, match="encoder: takes no images of shape"):
+            Knowledge(victims=self.GOOD, images=some_images(5, 0), encoder=Particular())
+
+    def test_an_encoder_is_looked_at_without_being_changed(self):
+        encoder = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(D)).train()
+        Knowledge(victims=self.GOOD, images=some_images(5, 0), encoder=encoder)
+        assert encoder.training
+        assert encoder[1].num_batches_tracked == 0
+        np.testing.assert_array_equal(encoder[1].running_mean, np.zeros(D))
+
+    @pytest.mark.parametrize("undone", [lambda z: np.full_like(z, np.nan), lambda z: z[:1]])
+    def test_weights_that_undo_no_vector_are_told(self, undone):
+        encoder = Linear(np.eye(D, dtype=np.float32))
+        knowledge = knows("weights", 60, lambda images: pixels(images).reshape(-1, D), some_images(5, 2), encoder)
+        with pytest.raises(ValueError, match="straighten: gives no finite vector for each of"):
+            restore("weights", replace(knowledge, straighten=undone), QUICK, 0)
+
+    def test_what_comes_out_not_finite_is_told(self):
+        own = Own(
+            name="x",
+            encode=principal_components(some_images(40, 0), 4).encode,
+            decode=lambda z: pixels(some_images(len(z), 0)) * np.nan,
+        )
+        knowledge = Knowledge(victims=self.GOOD, images=some_images(5, 0), masked=self.GOOD, own=own)
+        with pytest.raises(ValueError, match="attack stitch_affine: leads to values that are not finite"):
+            restore("stitch_affine", knowledge, QUICK, 0)
 
     def test_more_pairs_than_there_are(self):
         with pytest.raises(ValueError, match="11 pairs: there are 10"):
