@@ -42,8 +42,9 @@ class AttacksConfig:
     target: float = 0.02
     """Mean squared error at which an image counts as unmasked, pixels from 0 to 1."""
     defences: tuple[str, ...] = ()
-    """Changes of the masked vector before it is handed out, attacked by ridge and classified beside it: `noise@S`
-    (S deviations of each component), `rounded@S` (to whole multiples of S deviations), `dropped@S` (a share S)."""
+    """Changes of the masked vector before it is handed out, attacked by ridge, and with the most pairs by inversion
+    where that is among `names`, and classified beside it: `noise@S` (S deviations of each component), `rounded@S` (to
+    whole multiples of S deviations), `dropped@S` (a share S)."""
     penalties: tuple[float, ...] = (1e-12, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e4)
     """Of every ridge regression, in units of the largest squared singular value; the attacker's pairs choose."""
     width: int = 8

@@ -116,7 +116,12 @@ def attack(job: AttackJob, scene: Scene, config: AttacksConfig, shown: int) -> t
             "n": len(victims),
         }
         | ({"mse_optimised": float(error_N[: config.optimised].mean())} if job.attack in CONTROLS else {}),
-        detail={"target": config.target, "own": job.own or "principal components", "pool": len(scene.parts.pairs)},
+        detail={
+            "target": config.target,
+            "own": job.own or "principal components",
+            "pool": len(scene.parts.pairs),
+            "images": len(_held(job, scene.parts, config)),
+        },
         seed=job.seed,
         seconds=seconds,
     )
@@ -134,7 +139,7 @@ def _restored(job: AttackJob, scene: Scene, victims: Labels, config: AttacksConf
         assert scene.own is not None
         return unmask(scene.own[1], masked)
     if name == "mean_image":
-        mean = scene.images[parts.public].mean(axis=0, dtype=np.float64) / 255
+        mean = scene.images[_held(job, parts, config)].mean(axis=0, dtype=np.float64) / 255
         return np.broadcast_to(mean.astype(np.float32), (len(victims), *mean.shape))
     if name == "random_latent":
         return unmask(scene.decoder, random_latents(len(victims), job.source, rng))
@@ -153,7 +158,7 @@ def _of_both_views(job: AttackJob, scene: Scene, victims: Labels, config: Attack
     if job.attack == "key":
         restored, mirrored = (unmask(scene.decoder, masked_ND) for masked_ND in both_VND)
     else:
-        leaked = scene.parts.pairs[attacks.draw_pairs(len(scene.parts.pairs), job.k, job.pairs_seed)]
+        leaked = _held(job, scene.parts, config)
         images = scene.images[leaked]
         knowledge = Knowledge(
             victims=np.concatenate(both_VND),
@@ -164,25 +169,35 @@ def _of_both_views(job: AttackJob, scene: Scene, victims: Labels, config: Attack
     return (restored + mirrored[:, :, ::-1]) / np.float32(2)
 
 
+def _held(job: AttackJob, parts: AttackParts, config: AttacksConfig) -> Labels:
+    """Indices of the images this attacker holds; fewer than the settings say where the data gives no more."""
+    if job.attack == "known_plaintexts":
+        return parts.victims
+    if job.attack == "mean_image":
+        return parts.public
+    if job.attack in attacks.WITHOUT_PAIRS:
+        return parts.public[job.draw * config.public :][: config.public]  # others in each draw
+    if job.attack in ("oracle", "weights"):
+        return parts.public[: config.public]
+    return parts.pairs[attacks.draw_pairs(len(parts.pairs), job.k, job.pairs_seed)]
+
+
 def _knowledge(
     job: AttackJob, scene: Scene, victims: Labels, config: AttacksConfig, rng: np.random.Generator
 ) -> Knowledge:
     masked, parts = scene.masked[victims], scene.parts
+    held = _held(job, parts, config)
     if job.attack == "known_plaintexts":
-        return Knowledge(victims=masked, images=scene.images[rng.permutation(victims)])
+        return Knowledge(victims=masked, images=scene.images[rng.permutation(held)])
     if job.attack in attacks.WITHOUT_PAIRS:
         unknown = scene.masked[parts.pairs]  # whatever leaked of these, such an attacker does not have it
-        public = parts.public[job.draw * config.public :][: config.public]  # others in each draw
-        return Knowledge(victims=masked, images=scene.images[public], others=unknown)
-    if job.attack in ("oracle", "weights"):
-        asked = parts.public[: config.public]
-        knowledge = Knowledge(victims=masked, images=scene.images[asked], masked=scene.masked[asked])
-        if job.attack == "oracle":
-            return knowledge
+        return Knowledge(victims=masked, images=scene.images[held], others=unknown)
+    knowledge = Knowledge(victims=masked, images=scene.images[held], masked=scene.masked[held])
+    if job.attack == "weights":
         return replace(knowledge, encoder=scene.encoder, straighten=partial(straighten, scene.encoder))
-    leaked = parts.pairs[attacks.draw_pairs(len(parts.pairs), job.k, job.pairs_seed)]
-    own = _own_autoencoder(job, scene, config) if job.attack.startswith("stitch") else None
-    return Knowledge(victims=masked, images=scene.images[leaked], masked=scene.masked[leaked], own=own)
+    if job.attack.startswith("stitch"):
+        return replace(knowledge, own=_own_autoencoder(job, scene, config))
+    return knowledge
 
 
 def _own_autoencoder(job: AttackJob, scene: Scene, config: AttacksConfig) -> Own:

@@ -163,10 +163,10 @@ MORE = (
 def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
     """Keys in which `new` may not differ from the study it continues, each with both values.
 
-    Allowed: more draws, instances, latent configurations, attacks, encoders to attack, defences, trials, finalists or
-    fresh seeds, mirror images, and pairs but in a search for secrecy; another title, another storage, other resources
-    but the threads. The first latent configuration stays first, because others are named by what sets them apart from
-    it.
+    Allowed: more draws, instances, latent configurations, attacks, encoders to attack or every instance of them,
+    defences, trials, finalists or fresh seeds, mirror images, and pairs but in a search for secrecy; another title,
+    another storage, other resources but the threads. The first latent configuration stays first, because others are
+    named by what sets them apart from it.
     """
     differences = []
     a, b = dict(flat(to_plain(old))), dict(flat(to_plain(new)))
@@ -177,6 +177,8 @@ def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
         if key in MORE and None not in (before, after) and after > before:  # type: ignore[operator]
             continue
         if key == "attacks.encoders" and after is None:  # all of them
+            continue
+        if key == "attacks.every_instance" and after:
             continue
         searched = OF_SECRECY & {one.name for one in old.search.objectives} if old.search.trials else set()
         # Where secrecy is searched, other pairs would judge later trials by another measure.

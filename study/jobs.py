@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import attacks
 from aae.config import RECIPES, AutoencoderConfig
+from attacks import AttacksConfig
 from classifiers import ClassifiersConfig
 from classifiers.together import memory
 from study import datasets
@@ -162,8 +163,7 @@ def _learners(config: StudyConfig, specs: list[TrialSpec]) -> Iterator[tuple[Sou
         # One-hot targets are there to explain the paper's numbers alone.
         judging = [name for name in names if name != "random_forest_onehot"]
         yield from ((source_of(spec, config), MIRRORED, "shared", name, ()) for spec in specs for name in judging)
-        first = [source_of(spec, config) for spec in first_instances(specs)] if config.attacks.names else []
-        for source in first[: config.attacks.encoders]:
+        for source in attacked_sources(config.attacks, [source_of(spec, config) for spec in specs]):
             yield from ((source, defence, "shared", name, ()) for defence in config.attacks.defences for name in names)
         for source, control, _ in control_sources(config, specs):
             yield from (
@@ -198,16 +198,10 @@ def _draws(config: StudyConfig, task: TaskConfig, data: Data) -> list[tuple[int,
 def attack_jobs(config: StudyConfig, sources: list[Source], attacked: dict[str, AttackParts]) -> Iterator[AttackJob]:
     """Every attack of a study, with its yardsticks.
 
-    The first trained instance of each latent configuration is attacked, unless all are asked for. The attacker's own
-    autoencoder is another instance of the same latent sizes where there is one, else the one with the longest latent.
+    The attacker's own autoencoder is another instance of the same latent sizes where there is one, else the one with
+    the longest latent.
     """
-    settings = config.attacks
-    first = {source.point: source for source in reversed(sources)}
-    victims = sources if settings.every_instance else [s for s in sources if first[s.point] == s]
-    points = list(dict.fromkeys(s.point for s in victims))[: settings.encoders]
-    for source in victims:
-        if not settings.names or source.point not in points:
-            continue
+    for source in attacked_sources(config.attacks, sources):
         own = _attackers_own(source, sources)
         for dataset, parts in attacked.items():
             both = any(task.mirrored for task in config.tasks if task.data == dataset)
@@ -223,6 +217,15 @@ def attack_jobs(config: StudyConfig, sources: list[Source], attacked: dict[str, 
                     pairs_seed=derive(config.seed, "attack pairs", dataset, draw),
                     seed=derive(config.seed, "attack", dataset, attack, k, draw),
                 )
+
+
+def attacked_sources(settings: AttacksConfig, sources: list[Source]) -> list[Source]:
+    """The first trained instance of each latent configuration, or every one, of as many configurations as asked."""
+    if not settings.names:
+        return []
+    first = {source.point: source for source in reversed(sources)}
+    points = list(dict.fromkeys(source.point for source in sources))[: settings.encoders]
+    return [s for s in sources if s.point in points and (settings.every_instance or first[s.point] == s)]
 
 
 def _attackers_own(source: Source, sources: list[Source]) -> Source | None:
@@ -257,3 +260,5 @@ def _ladder(
     for otherwise in (*([MIRRORED] if mirrored else []), *settings.defences):
         yield "key", 0, 0, otherwise
         yield from (("ridge", k, draw, otherwise) for k in counts for draw in range(settings.draws))
+    if "inversion" in settings.names and counts:  # better than ridge, and too slow to be repeated
+        yield from (("inversion", counts[-1], 0, defence) for defence in settings.defences)

@@ -10,6 +10,7 @@ from torch import nn
 
 from aae.config import LatentConfig
 from aae.keys import KeyFileError, load_key
+from attacks import WITH_PAIRS
 from study import datasets
 from study.config import InputError, StudyConfig
 from study.config_text import from_plain, refused_changes, to_plain
@@ -53,7 +54,13 @@ def load_data(config: StudyConfig, data_dir: Path) -> Data:
         for count in task.classes:
             datasets.draws(tasks[task.data], count, 1, config.seed)
         if config.attacks.names:
-            datasets.attack_parts(tasks[task.data], config.attacks.victims, config.seed)
+            parts = datasets.attack_parts(tasks[task.data], config.attacks.victims, config.seed)
+            paired = config.attacks.defences or not set(WITH_PAIRS).isdisjoint(config.attacks.names)
+            if paired and config.attacks.pairs[0] > len(parts.pairs):
+                raise InputError(
+                    f"attacks.pairs = {config.attacks.pairs}: {task.data} has {len(parts.pairs)} images that may leak: "
+                    f"ask for fewer"
+                )
     return Data(autoencoder, train, held_out, tasks)
 
 

@@ -13,11 +13,13 @@ from attacks import AttacksConfig
 from classifiers import ClassifiersConfig
 from classifiers.config import ForestConfig
 from study.attack import CONTROLS, AttackJob, Scene, _knowledge, attack, fit_recogniser
-from study.config import InputError, StudyConfig, TaskConfig
+from study.config import InputError, LatentPoint, StudyConfig, TaskConfig
 from study.datasets import ImageSet, attack_parts
 from study.defences import defend
 from study.evaluate import Source
-from study.jobs import attack_jobs
+from study.jobs import attack_jobs, classification_jobs
+from study.opening import Data
+from study.trial import trial_specs
 
 CONFIG = AttacksConfig(
     pairs=(10, 30, 500), draws=2, victims=24, public=40, width=4, steps=30, optimised=5, descents=25, rounds=3
@@ -131,6 +133,33 @@ class TestJobs:
         mirrored = [(job.attack, job.k) for job in jobs if job.representation == "mirrored" and job.draw == 0]
         assert set(mirrored) == {("key", 0), ("ridge", 10), ("ridge", 30)}
 
+    def test_defences_meet_ridge_and_once_with_the_most_pairs_what_is_better(self):
+        tried = [
+            (job.attack, job.k, job.draw)
+            for job in self.jobs(encoders=1, defences=("noise@1",), draws=2)
+            if job.representation == "noise@1"
+        ]
+        ridge = [("ridge", k, draw) for k in (10, 30) for draw in (0, 1)]
+        assert sorted(tried) == sorted([("key", 0, 0), *ridge, ("inversion", 30, 0)])
+        without = self.jobs(names=("ridge",), defences=("noise@1",))
+        assert {job.attack for job in without if job.representation == "noise@1"} == {"key", "ridge"}
+
+    @pytest.mark.parametrize("every", [True, False])
+    def test_what_is_attacked_under_a_defence_is_classified_under_it(self, every):
+        settings = dataclasses.replace(CONFIG, defences=("noise@1",), every_instance=every, encoders=1)
+        config = StudyConfig(
+            attacks=settings,
+            tasks=(TaskConfig(data="toy", classes=(2,)),),
+            instances=2,
+            latents=(LatentPoint(gaussian=6, categorical=3), LatentPoint(gaussian=8, categorical=3)),
+        )
+        data, specs = toy(), trial_specs(config)
+        learned = classification_jobs(config, specs, Data(data, data.train_images, data.test_images, {"toy": data}))
+        parts = {"toy": attack_parts(data, 10, 3)}
+        met = attack_jobs(config, list({job.source: 0 for job in learned if job.representation == "masked"}), parts)
+        trials = [{job.source.trial for job in jobs if job.representation == "noise@1"} for jobs in (learned, met)]
+        assert trials[0] == trials[1] == {spec.id for spec in specs[: 2 if every else 1]}
+
     def test_all_attacks_of_a_draw_see_the_same_pairs(self):
         seeds = {job.draw: set() for job in self.jobs()}
         for job in self.jobs():
@@ -185,6 +214,25 @@ class TestAttack:
         assert {len(images) for images in seen} == {16}
         assert not {i.tobytes() for i in seen[0]} & {i.tobytes() for i in seen[1]}
 
+    @pytest.mark.parametrize(
+        ("name", "k", "held"),
+        [
+            ("ridge", 30, 30),
+            ("oracle", 0, 40),
+            ("weights", 0, 40),
+            ("moments", 0, 40),
+            ("known_plaintexts", 0, 24),
+            ("mean_image", 0, 48),
+            ("key", 0, 0),
+        ],
+    )
+    def test_a_record_says_how_many_images_the_attacker_held(self, scene, name, k, held):
+        assert run(scene, name, k)[0].detail["images"] == held
+        if name == "oracle":  # of 48 public images more than all cannot be asked for
+            job = AttackJob(source=source(), dataset="toy", attack=name, seed=5, pairs_seed=6)
+            record, _ = attack(job, scene, dataclasses.replace(CONFIG, public=1000), 0)
+            assert record.detail["images"] == 48
+
     def test_thirty_pairs_beat_the_mean_image(self, scene):
         ridge, mean = (run(scene, name, k)[0].metrics for name, k in (("ridge", 30), ("mean_image", 0)))
         assert ridge["mse"] < 0.5 * mean["mse"]
@@ -225,6 +273,13 @@ class TestDefences:
         rounded = defend(self.VECTORS, "rounded@1", 1)
         assert len(np.unique(rounded[:, 3])) < 12
         assert np.abs(rounded - self.VECTORS).max() <= 0.51 * self.VECTORS.std(axis=0).max()
+
+    def test_rounding_leaves_components_alone_that_do_not_vary(self):
+        vectors = self.VECTORS.copy()
+        vectors[:, 4] = 0.3
+        rounded = defend(vectors, "rounded@1", 1)
+        np.testing.assert_array_equal(rounded[:, 4], vectors[:, 4])
+        assert (rounded[:, 3] != vectors[:, 3]).mean() > 0.99
 
     def test_dropped_components_say_nothing(self):
         dropped = defend(self.VECTORS, "dropped@0.5", 1)

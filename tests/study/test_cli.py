@@ -45,6 +45,7 @@ def out(tmp_path):
         (["tasks=[{data='digits', classes=[11]}]"], "digits has 10 classes: 11 cannot be drawn"),
         (["data.autoencoder=imagenet"], "data set 'imagenet': must be one of"),
         (["data.held_out=100000"], "data.held_out = 100000"),
+        (["attacks.pairs=[5000]"], "attacks.pairs = (5000,): digits has 719 images that may leak: ask for fewer"),
         (["encoders.from=nowhere"], "encoders.from = 'nowhere': holds no trained pair"),
         (["resources.cpu=1000"], "resources.cpu = 1000: this machine has"),
     ],

@@ -181,6 +181,11 @@ class TestGoingOn:
         assert refused_changes(two, every) == []
         assert refused_changes(every, one) == ["attacks.encoders = 1 (it was None)"]
 
+    def test_every_instance_may_be_attacked_later(self):
+        first, every = (StudyConfig(attacks=AttacksConfig(every_instance=value)) for value in (False, True))
+        assert refused_changes(first, every) == []
+        assert refused_changes(every, first) == ["attacks.every_instance = False (it was True)"]
+
     def test_the_published_study_goes_on_with_its_preset(self):
         published = Path(__file__).parents[2] / "results" / "paper"
         assert refused_changes(read_folder_config(published), read_config("paper", [])) == []
