@@ -61,6 +61,7 @@ def attack_table(records: list[Record]) -> pd.DataFrame:
     table = frame(records, "attack")
     if table.empty:
         return table
+    table["images_n"] = [r.detail.get("images", np.nan) for r in records if r.kind == "attack"]
     table = table.drop_duplicates([*PLACE, "trial", "attack", "k", "draw"], keep="last")
     return table[table.groupby(PLACE[:-1])["attack"].transform(lambda names: set(YARDSTICKS) <= set(names))]
 
@@ -75,7 +76,9 @@ def _attack(keys: Any, cell: pd.DataFrame, yardstick: Yardstick) -> dict[str, An
     repeated = cell[["trial", "draw", *MEASURES]].set_index(["trial", "draw"])
     grids = {name: repeated[name].unstack() for name in MEASURES}
     row |= {name: describe(grids[name], derive(0, *values), *MEASURES[name]) for name in MEASURES}
-    row |= {"n": int(cell["n"].iloc[0]), "seconds": float(cell["seconds"].mean())}
+    held = cell["images_n"].max()  # unknown in studies of earlier versions
+    row |= {"n": int(cell["n"].iloc[0]), "images_n": None if np.isnan(held) else int(held)}
+    row["seconds"] = float(cell["seconds"].mean())
     row["grade"] = grade(row["top1"]["mean"])
     # `weights` restores the first of the victims alone.
     measure = "mse_optimised" if row["attack"] == "weights" and "mse_optimised" in cell else "mse"
@@ -102,8 +105,10 @@ def _unmasking(
     means = paired.groupby(["k", "attack"])["mse"].mean().reset_index()
     best = means.loc[means.groupby("k")["mse"].idxmin()] if len(means) else means
     curve = dict(zip(best["k"].tolist(), best["mse"].tolist(), strict=True))
-    # Each draw and instance by itself, its own best attack: the spread of the two numbers.
-    single = paired.groupby(["trial", "draw", "k"])["mse"].min()
+    # Each draw and instance by itself, its own best attack: the spread of the two numbers. What was tried on one draw
+    # alone counts for the others too: else its absence would pass for a spread.
+    errors = paired.pivot_table(index=["trial", "draw", "k"], columns="attack", values="mse")
+    single = errors.fillna(errors.groupby(["trial", "k"]).transform("mean")).min(axis=1)
     curves = [dict(one.droplevel([0, 1])) for _, one in single.groupby(level=[0, 1])]
     for name, error in (("reach_target", target), ("reach_key", NEAR_KEY * key)):
         row[name] = pairs_to_reach(curve, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from attacks import WITH_PAIRS, WITHOUT_PAIRS
+from study.aggregate import summarise
 from study.artifacts import read_arrays
 from study.attack import CONTROLS
 from study.records import Record, file_name
@@ -42,21 +42,23 @@ ATTACKERS = {
 
 #: What is printed of an attack.
 _COLUMNS = {
-    "MSE": lambda r: _with_interval(r["mse"], 4),
-    "PSNR": lambda r: _with_interval(r["psnr"], 1),
-    "SSIM": lambda r: _with_interval(r["ssim"], 2),
-    "class recognised": lambda r: _with_interval(r["recognised"], 2),
+    "MSE": lambda r: with_interval(r["mse"], 4),
+    "PSNR": lambda r: with_interval(r["psnr"], 1),
+    "SSIM": lambda r: with_interval(r["ssim"], 2),
+    "class recognised": lambda r: with_interval(r["recognised"], 2),
     "images": lambda r: r["n"],
     "seconds": lambda r: f"{r['seconds']:.1f}",
 }
 
 
-def _with_interval(cell: dict[str, Any], digits: int) -> str:
+def with_interval(cell: dict[str, Any], digits: int) -> str:
+    """`0.0152 [0.0142, 0.0166]`; the mean alone where nothing was repeated."""
     interval = "" if cell["interval"] is None else " [{:.{d}f}, {:.{d}f}]".format(*cell["interval"], d=digits)
     return f"{cell['mean']:.{digits}f}{interval}"
 
 
-def _verdict(row: dict[str, Any]) -> str:
+def verdict(row: dict[str, Any]) -> str:
+    """Of an attack that was not shown to be better than the best control; else nothing."""
     if row["helps"] or row["attack"] in CONTROLS:
         return ""
     return "no better than a control" if row["gain"]["mean"] <= 0 else "not shown to be better than a control"
@@ -69,13 +71,17 @@ def place_name(row: dict[str, Any]) -> str:
 
 
 def ladder(summary: Summary) -> pd.DataFrame:
-    """One row for each attack and number of pairs; an attack no better than the best control says so."""
+    """One row for each attack and number of pairs; an attack no better than the best control says so.
+
+    The clear images are a row too: what the classifier of clear images recognises of them is its ceiling.
+    """
     order = list(ATTACKERS)
     rows = []
     for row in sorted(summary["attacks"], key=lambda r: (place_name(r), order.index(r["attack"]), r["k"])):
-        if row["attack"] not in ("clear", "known_plaintexts"):
+        if row["attack"] != "known_plaintexts":  # it restores what it holds
             first = {"latent, data": place_name(row), "attacker": ATTACKERS[row["attack"]], "pairs": row["k"] or ""}
-            rows.append(first | {name: read(row) for name, read in _COLUMNS.items()} | {"verdict": _verdict(row)})
+            first["images held"] = f"{row['images_n']:,}" if row["images_n"] else ""
+            rows.append(first | {name: read(row) for name, read in _COLUMNS.items()} | {"verdict": verdict(row)})
     return pd.DataFrame(rows)
 
 
@@ -97,33 +103,57 @@ def pairs_to_unmask(summary: Summary) -> pd.DataFrame:
     )
 
 
-def use_and_secrecy(summary: Summary) -> pd.DataFrame:
+def use(records: list[Record]) -> list[dict[str, Any]]:
+    """Accuracy in `shared`, in rows as of `summary.json`, of the very encoders that were attacked, where they were."""
+    attacked = {_place_of(r) for r in records if r.kind == "attack"}
+    learned = [r for r in records if r.kind == "classification" and r.what["protocol"] == "shared"]
+    rows: list[dict[str, Any]] = summarise([r for r in learned if _place_of(r) in attacked])["classification"]
+    return rows
+
+
+def _place_of(record: Record) -> tuple[str, str, str]:
+    return record.trial, record.what["dataset"], record.what["representation"]
+
+
+def _best_use(learned: list[dict[str, Any]], *places: dict[str, Any]) -> list[dict[str, Any]]:
+    """The best classifier of each place, on the most classes that all have; none where one has none."""
+    alike = [[r for r in learned if place_is(r, place)] for place in places]
+    classes = max(set.intersection(*({r["classes"] for r in rows} for rows in alike)), default=0)
+    found = [[r for r in rows if r["classes"] == classes] for rows in alike if classes]
+    return [max(rows, key=lambda r: r["accuracy"]["mean"]) for rows in found]
+
+
+def use_and_secrecy(summary: Summary, learned: list[dict[str, Any]]) -> pd.DataFrame:
     """Latent configurations and defences on one front: what is kept for classifiers, what is given away.
 
-    Use is the accuracy of the best classifier on the most classes, in `shared`; secrecy the error of the best attack
-    that every row of the data set met, at the largest number of pairs that all have.
+    Use is the accuracy of the best classifier on the most classes, in `shared`, of the encoders that were attacked;
+    secrecy the error of the best attack that every row of the data set met, at the largest number of pairs that all
+    have.
+
+    Args:
+        learned: what `use` gives.
     """
     rows = []
     for place in sorted(summary["unmasking"], key=lambda r: (r["dataset"], r["gaussian"] + r["categorical"])):
         same = [r for r in summary["unmasking"] if r["dataset"] == place["dataset"] and r["largest"]]
-        alike = [r for r in summary["classification"] if r["protocol"] == "shared" and place_is(r, place)]
-        if len(same) < 2 or not alike or not place["largest"]:
+        best = _best_use(learned, place)
+        if len(same) < 2 or not best or not place["largest"]:
             continue
-        classes = max(r["classes"] for r in alike)
-        best = max((r for r in alike if r["classes"] == classes), key=lambda r: r["accuracy"]["mean"])
         k = max(set.intersection(*(set(r["best"]) for r in same)), key=int, default="")
         if not k:  # of a study that has not ended
             continue
-        met = [{r["attack"] for r in summary["attacks"] if place_is(r, one) and r["k"] == int(k)} for one in same]
-        common = set.intersection(*met)
-        errors = [r for r in summary["attacks"] if place_is(r, place) and r["k"] == int(k) and r["attack"] in common]
+        met = [{r["attack"]: r["mse"] for r in summary["attacks"] if place_is(r, p) and r["k"] == int(k)} for p in same]
+        common = set.intersection(*map(set, met))
+        if not common:
+            continue
+        secrecy = min((met[same.index(place)][name] for name in common), key=lambda cell: cell["mean"])
         rows.append(
             {
                 "latent, data": place_name(place),
-                "classes": classes,
-                "use: accuracy": f"{best['accuracy']['mean']:.3f}",
+                "classes": best[0]["classes"],
+                "use: accuracy": with_interval(best[0]["accuracy"], 3),
                 "pairs": f"{int(k):,}",
-                "secrecy: MSE": f"{min((r['mse']['mean'] for r in errors), default=math.nan):.4f}",
+                "secrecy: MSE": with_interval(secrecy, 4),
                 "of the best of": ", ".join(name for name in WITH_PAIRS if name in common),
                 "pairs to the target": _count(place, "reach_target"),
             }
@@ -174,7 +204,7 @@ def reidentification(summary: Summary) -> pd.DataFrame:
                 "pairs": k or "",
                 "attack": ATTACKERS[HOW.get(row["attack"], row["attack"])].partition(", ")[2],
                 **{
-                    name: _with_interval(row[key], 3)
+                    name: with_interval(row[key], 3)
                     for name, key in (("top-1", "top1"), ("top-5", "top5"), ("MRR", "mrr"))
                 },
                 "chance": f"{1 / row['n']:.4f}",
@@ -201,10 +231,18 @@ def curve(folder: Path, summary: Summary) -> list[Shown]:
     save(folder, "unmasking", figure, pd.json_normalize(used, sep="_"), vector=True)
     caption = (
         "Pairs to unmask: error of images restored by an attacker who holds so many pairs of an image and its masked "
-        "vector; bars are 95% intervals over draws of pairs and instances. Dashed: the matching decoder; dotted: the "
-        "mean image, which anyone has."
+        f"vector; bars are 95% intervals over {_repeated(summary)}. Dashed: the matching decoder; dotted: the mean "
+        f"image, which anyone has."
     )
     return [Shown("unmasking", caption, "Mean squared error against leaked pairs, one line an attack", vector=True)]
+
+
+def _repeated(summary: Summary) -> str:
+    """What intervals rest on."""
+    instances = {row["mse"]["encoders"] for row in summary["attacks"]}
+    if max(instances) == 1:
+        return "draws of the attacker's images alone (of each configuration one instance was attacked)"
+    return "draws of the attacker's images and attacked instances"
 
 
 def _lines(axis: Axes, place: dict[str, Any], summary: Summary) -> list[dict[str, Any]]:
@@ -270,7 +308,7 @@ def plain_words(summary: Summary) -> list[str]:
                 f"restore other images to a mean squared error of {row['target']:g}"
                 if reached
                 else f"up to {row['largest']:,} leaked pairs did not restore other images to a mean squared error of "
-                f"{row['target']:g}"
+                f"{row['target']:g}{', which the key misses too' if row['key'] > row['target'] else ''}"
             )
             key = row["reach_key"]
             near = f"{key:,}{_fewest(row, key)} come" if key else f"{row['largest']:,} do not come"
@@ -286,21 +324,56 @@ def plain_words(summary: Summary) -> list[str]:
     return words
 
 
-def defences(summary: Summary) -> list[str]:
-    """Whether a defence protects: it must keep an attacker with as many pairs as were tried from the target."""
+def defences(summary: Summary, learned: list[dict[str, Any]]) -> list[str]:
+    """What each defence leaves the owner, classifiers and attackers; then, who is protected from whom.
+
+    A defence protects where it keeps an attacker with as many pairs as were tried from the target, and not the owner.
+
+    Args:
+        learned: what `use` gives.
+    """
     tried = [row for row in summary["unmasking"] if "@" in row["representation"] and row["largest"]]
-    words = []
-    for row in tried:
-        reached = row["reach_target"]
-        told = f"{row['largest']:,} pairs do not reach"
-        if reached:
-            told = f"{reached:,} pairs{_fewest(row, reached)} reach"
-        words.append(f"Defence {place_name(row)}: {told} a mean squared error of {row['target']:g}.")
-    if tried:
-        words.append("Ridge regression alone was tried on defences: better attackers do better.")
-    if tried and all(row["reach_target"] for row in tried):
-        words.append("None of the defences tried protects against an attacker with pairs.")
+    if not tried:
+        return []
+    words = [_defence(row, summary, learned) for row in tried]
+    trained = any("@" in r["representation"] and r["attack"] == "inversion" for r in summary["attacks"])
+    words.append(
+        "Defences met ridge regression and, with the most pairs of the first draw, a trained inversion decoder: better "
+        "attackers do better."
+        if trained
+        else "Ridge regression alone was tried on defences: better attackers do better."
+    )
+    usable = [row for row in tried if row["key"] <= row["target"]]
+    held = [place_name(row) for row in usable if not row["reach_target"]]
+    spoilt = [place_name(row) for row in tried if row not in usable]
+    if held:
+        words.append(
+            f"With as many pairs as were tried, attackers missed the target, and the key did not, under "
+            f"{'; '.join(held)}. Nothing says that more pairs would miss it."
+        )
+    elif usable:
+        which = "defences under which the key still reaches the target" if spoilt else "defences tried"
+        words.append(f"None of the {which} protects against an attacker with pairs.")
+    if spoilt:
+        words.append(
+            f"The key misses the target under {'; '.join(spoilt)}: what is hidden from attackers there is hidden from "
+            f"the owner as well, and only classifiers, which need no key, may be served."
+        )
     return words
+
+
+def _defence(row: dict[str, Any], summary: Summary, learned: list[dict[str, Any]]) -> str:
+    without = {**row, "representation": "masked"}
+    (plain,) = (r for r in summary["unmasking"] if place_is(r, without))
+    told = f"the owner's key restores to a mean squared error of {row['key']:.4f} ({plain['key']:.4f} without it)"
+    if row["key"] > row["target"]:
+        told += ": it spoils the key too" if plain["key"] <= row["target"] else ": no use as a key, with it or without"
+    if best := _best_use(learned, row, plain):
+        accuracies = [with_interval(one["accuracy"], 3) for one in best]
+        told += f"; the best accuracy on {best[0]['classes']} classes is {accuracies[0]} ({accuracies[1]} without it)"
+    reached = row["reach_target"]
+    pairs = f"{reached:,} pairs{_fewest(row, reached)} reach" if reached else f"{row['largest']:,} pairs do not reach"
+    return f"Defence {place_name(row)}: {told}; {pairs} the target of {row['target']:g}."
 
 
 def lacking(summary: Summary, names: list[str], pairs: list[int]) -> list[str]:
@@ -326,15 +399,17 @@ def section(folder: Path, summary: Summary, records: list[Record]) -> Section:
     reading = (
         "What an attacker without the key restores of masked test images. Leaked pairs and public images are of the "
         "training part, victims of the test part; everything the attacker trains is chosen on the attacker's own "
-        "images. MSE of pixels from 0 to 1 with its 95% interval over draws of pairs and instances; PSNR in decibels; "
-        "`class recognised`: the share of restored images whose class a Random Forest trained on clear images names. "
+        f"images. MSE of pixels from 0 to 1 with its 95% interval over {_repeated(summary)}; PSNR in decibels; "
+        "`class recognised`: the share of restored images whose class a Random Forest trained on clear images names "
+        "(the row of the clear images says how far it goes with those). "
         "Re-identification matches restored images and the victims' images one to one: top-1 is the share matched "
         "rightly. An attack that fails here proves nothing: better attackers exist."
     )
-    front, again = use_and_secrecy(summary), reidentification(summary)
+    learned = use(records)
+    front, again = use_and_secrecy(summary, learned), reidentification(summary)
     return Section(
         "Is it a mask?",
-        [reading, *plain_words(summary), *defences(summary)],
+        [reading, *plain_words(summary), *defences(summary, learned)],
         [
             ("Pairs to unmask, the best attack at each number of pairs", pairs_to_unmask(summary)),
             *([("Use against secrecy", front)] if len(front) else []),

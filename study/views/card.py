@@ -23,9 +23,13 @@ HOLDS = {
     "other_decoder": "the decoder of another autoencoder, trained in the same way",
     "pairs": "some images together with their masked vectors",
     "oracle": "the means to have images of their own masked",
-    "weights": "the file `encoder.safetensors`",
+    "weights": "the file `encoder.safetensors`, and images of the same kind",
     "transport": "other images of the same kind, and no pair",
+    "known_plaintexts": "the masked images in clear, in another order",
 }
+
+#: Who has the images already and restores none; who is no attacker.
+NOT_RESTORED, OWN = ("known_plaintexts",), ("key", "mean_image", "clear")
 
 NOT_GUARANTEED = [
     "Masking is not encryption. There is no proof of secrecy, and no number here is a bound: each is what one attack "
@@ -53,11 +57,12 @@ def write_card(folder: Path, trial: str | None = None) -> Path:
     chosen = _chosen(folder, records, trial)
     mine = [r for r in records if r.trial == chosen.trial]
     summary = summarise(mine) | summarise_attacks(mine)
+    tried = _attackers(summary)
     title = f"Masking card: {chosen.trial}"
     sections = [
         Section("The encoder", _encoder(folder, chosen, summary, manifest, config["data"])),
         Section("Use: accuracy on masked images", [_use(summary)], [("Best classifier", _accuracy(summary))]),
-        Section("What attackers restore", _attacked(summary), [("Each attacker", _attackers(summary))]),
+        Section("What attackers restore", _attacked(summary, mine), [("Each attacker", tried)] if len(tried) else []),
         Section("Threat model", _threats(summary)),
         Section("What is not guaranteed", NOT_GUARANTEED),
     ]
@@ -130,10 +135,46 @@ def _accuracy(summary: Summary) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["data", "classes", "classifier", "accuracy", "guessing evenly"])
 
 
-def _attacked(summary: Summary) -> list[str]:
+def _attacked(summary: Summary, records: list[Record]) -> list[str]:
     if not summary["attacks"]:
         return ["Nobody attacked this encoder here. Treat its masked images as you would treat the images themselves."]
-    return [*attacks.plain_words(summary), *attacks.defences(summary)]
+    again = [_found_again(dataset, here) for dataset, here in _masked(summary)]
+    return [*attacks.plain_words(summary), *again, *attacks.defences(summary, attacks.use(records))]
+
+
+def _masked(summary: Summary) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Every data set, and its attacks on masked images as they were."""
+    masked = [r for r in summary["attacks"] if r["representation"] == "masked"]
+    return [(name, [r for r in masked if r["dataset"] == name]) for name in sorted({r["dataset"] for r in masked})]
+
+
+def _found_again(dataset: str, here: list[dict[str, Any]]) -> str:
+    """By how few pairs too many images are found again, and what is found without any."""
+    tried = [r for r in here if r["attack"] in WITH_PAIRS]
+    best = {k: max((r for r in tried if r["k"] == k), key=lambda r: r["top1"]["mean"]) for k in {r["k"] for r in tried}}
+    told = []
+    if few := min((k for k, row in best.items() if row["grade"] == "bad"), default=0):
+        told.append(f"with {few:,} pairs, the fewest tried that find over 20%, {_found(best[few])}")
+    elif best:
+        told.append(f"no number of pairs tried finds over 20%; with {max(best):,}, {_found(best[max(best)])}")
+    for words, names in (("without pairs", WITHOUT_PAIRS), ("with the images in another order", NOT_RESTORED)):
+        if rows := [r for r in here if r["attack"] in names]:
+            told.append(f"{words}, {_found(max(rows, key=lambda r: r['top1']['mean']))}")
+    among = max(r["n"] for r in here)
+    return (
+        f"Which masked image is that of a known one? Shares found among {among:,} of {dataset}, with the NeuraCrypt "
+        f"challenge's grade of the mask: {'; '.join(told) or 'nobody tried'}."
+    )
+
+
+def _found(row: dict[str, Any]) -> str:
+    return f"{_percent(row['top1'])} ({row['grade']})"
+
+
+def _percent(cell: dict[str, Any]) -> str:
+    ends = [cell["mean"], *(cell["interval"] or [])]
+    mean, *interval = (f"{end:.0%}" if end >= 0.1 or not end else f"{end:.1%}" for end in ends)
+    return mean + (f" [{', '.join(interval)}]" if interval else "")
 
 
 def _attackers(summary: Summary) -> pd.DataFrame:
@@ -142,22 +183,24 @@ def _attackers(summary: Summary) -> pd.DataFrame:
     kinds["nothing: the mean image"] = ("mean_image",)
     kinds["the clear images themselves"] = ("clear",)
     rows = []
-    for dataset in sorted({r["dataset"] for r in summary["attacks"]}):
-        here = [r for r in summary["attacks"] if r["dataset"] == dataset and r["representation"] == "masked"]
+    for dataset, here in _masked(summary):
         for holds, names in kinds.items():
             if found := [r for r in here if r["attack"] in names]:
                 best = min(found, key=lambda r: r["mse"]["mean"])
+                count = 0 if best["attack"] in OWN else best["k"] or best["images_n"]
+                restored = best["attack"] not in NOT_RESTORED
                 rows.append(
                     {
                         "data": dataset,
-                        "who holds": holds + (f" ({best['k']:,})" if best["k"] else ""),
-                        "MSE": f"{best['mse']['mean']:.4f}",
-                        "class recognised": f"{best['recognised']['mean']:.0%}",
-                        "finds the image": f"{best['top1']['mean']:.0%}",
-                        "among": max(r["n"] for r in here),
+                        "who holds": holds + (f" ({count:,})" if count else ""),
+                        "MSE": attacks.with_interval(best["mse"], 4) if restored else "",
+                        "class recognised": _percent(best["recognised"]) if restored else "",
+                        "finds the image": _percent(best["top1"]),
+                        "on images": f"{best['n']:,}",
+                        "verdict": attacks.verdict(best) if restored else "",
                     }
                 )
-    return pd.DataFrame(rows, columns=["data", "who holds", "MSE", "class recognised", "finds the image", "among"])
+    return pd.DataFrame(rows)
 
 
 def _names(holds: str) -> tuple[str, ...]:
@@ -166,19 +209,33 @@ def _names(holds: str) -> tuple[str, ...]:
 
 
 def _threats(summary: Summary) -> list[str]:
-    where = [r for r in summary["unmasking"] if r["representation"] == "masked" and r["reach_target"]]
-    easiest = min(where, key=lambda r: r["reach_target"], default=None)
-    pairs = (
-        f"Whoever holds {easiest['reach_target']:,} pairs (perhaps fewer) of an image and its masked vector unmasks "
-        f"others of {easiest['dataset']} to a mean squared error of {easiest['target']:g}. Pairs leak when one user's "
-        f"images are known, when masked images are published elsewhere in clear, or when anyone may have images masked."
-        if easiest
-        else "Whoever holds pairs of an image and its masked vector learns to unmask; the numbers of pairs tried here "
-        "did not reach the target, and nothing says that more would not."
-    )
     return [
         "The decoder is the key: whoever has it unmasks everything the encoder ever masked. It must not be handed out.",
         "The encoder is not public either: whoever has it makes as many pairs as they like.",
-        pairs,
+        _leaks(summary),
         "Assumed to hold: the decoder and the encoder stay with the owner, and no masked image is known in clear.",
     ]
+
+
+def _leaks(summary: Summary) -> str:
+    """What pairs do, by the data set that is unmasked with the fewest; else how far the attempts went."""
+    tried = [r for r in summary["unmasking"] if r["representation"] == "masked" and r["largest"]]
+    if reached := [r for r in tried if r["reach_target"]]:
+        easiest = min(reached, key=lambda r: r["reach_target"])
+        return (
+            f"Whoever holds {easiest['reach_target']:,} pairs (perhaps fewer) of an image and its masked vector "
+            f"unmasks others of {easiest['dataset']} to a mean squared error of {easiest['target']:g}. Pairs leak when "
+            f"one user's images are known, when masked images are published elsewhere in clear, or when anyone may "
+            f"have images masked."
+        )
+    ends = [
+        f"on {r['dataset']} the key itself misses the target of {r['target']:g}, so that missing it shows no protection"
+        if r["key"] > r["target"]
+        else f"on {r['dataset']} up to {r['largest']:,} pairs did not reach the target of {r['target']:g}, and nothing "
+        f"says that more would not"
+        for r in tried
+    ]
+    return (
+        f"Whoever holds pairs of an image and its masked vector learns to unmask: "
+        f"{'; '.join(ends) or 'how many pairs that takes was not tried here'}."
+    )

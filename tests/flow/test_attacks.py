@@ -30,7 +30,7 @@ def test_one_encoder_meets_every_attack_once(table):
     assert set(masked["attack"]) == {*NAMES, *YARDSTICKS, "other_decoder", "known_plaintexts"}
     tried = masked[masked["attack"].isin(WITH_PAIRS)].groupby("attack")["k"].agg(sorted)
     assert tried.map(tuple).unique().tolist() == [(10, 10, 300, 300)]  # 100,000 pairs are more than there are
-    assert set(table.loc[table["representation"] == "noise@1", "attack"]) == {"key", "ridge"}
+    assert set(table.loc[table["representation"] == "noise@1", "attack"]) == {"key", "ridge", "inversion"}
 
 
 def test_every_number_is_finite_and_the_clear_image_is_perfect(table):
@@ -63,6 +63,9 @@ def test_the_report_has_the_curve_and_the_numbers(finished):
     text = (finished / "report.md").read_text()
     assert "## Is it a mask?" in text
     assert "pairs to MSE 0.02" in text
+    assert "over draws of the attacker's images alone (of each configuration one instance was attacked)" in text
+    assert "Defence 12+4, batch 16, digits, noise@1: the owner's key restores to" in text
+    assert "Defences met ridge regression and, with the most pairs of the first draw, a trained inversion" in text
     curve = pd.read_csv(finished / "figures" / "unmasking.csv")
     assert set(curve["attack"]) == set(WITH_PAIRS)
     assert (finished / "figures" / "unmasked.png").exists()
@@ -77,12 +80,14 @@ class TestCard:
         assert "12 Gaussian and 4 categorical" in text
         ridge = table[table["attack"].isin(WITH_PAIRS) & (table["representation"] == "masked")]
         assert f"{ridge.groupby(['attack', 'k'])['mse'].mean().min():.4f}" in text
+        assert "Which masked image is that of a known one? Shares found among 60 of digits" in text
         assert "Masking is not encryption" in text
 
     def test_an_encoder_nobody_attacked_gets_no_comfort(self, copy, table):
         other = next(r.trial for r in read_records(copy) if r.kind == "trial" and r.gaussian == 8)
         assert main(["card", str(copy), "--trial", other]) == 0
         assert "Treat its masked images as you would treat the images themselves" in (copy / "card.md").read_text()
+        assert "Each attacker" not in (copy / "card.md").read_text()
 
     def test_what_is_not_there_is_told(self, copy, tmp_path, capsys):
         assert main(["card", str(tmp_path)]) == 2

@@ -10,8 +10,8 @@ from attacks import AttacksConfig
 from study.attack import YARDSTICKS
 from study.records import Record
 from study.secrecy import Secrecy, measure, pairs_to_reach
-from study.unmasking import PLACE, summarise_attacks
-from study.views.attacks import ATTACKERS, ladder, pairs_to_unmask, use_and_secrecy
+from study.unmasking import summarise_attacks
+from study.views.attacks import ATTACKERS, ladder, pairs_to_unmask, use, use_and_secrecy
 
 CURVES = {  # attack -> number of pairs -> error in each of two draws
     "ridge": {10: (0.05, 0.06), 100: (0.019, 0.025), 1000: (0.012, 0.012)},
@@ -32,6 +32,15 @@ def record(attack, mse, k=0, draw=0, representation="masked", trial="a"):
         metrics={"mse": mse, "psnr": 1, "ssim": 0, "top1": 0.1, "top5": 0.2, "mrr": 0.2, "recognised": 0.3, "n": 50},
         detail={"target": 0.02, "pool": 3000},
     )
+
+
+def classified(trial, accuracy, representation="masked", draw=0, classes=2):
+    what = {"representation": representation, "dataset": "toy", "classes": classes, "draw": draw}
+    return Record(
+        kind="classification", key=f"{trial}/{representation}/{classes}/{draw}", trial=trial, gaussian=8, categorical=2,
+        batch_size=16, instance=0, what=what | {"protocol": "shared", "classifier": "mlp"},
+        metrics={"accuracy": accuracy, "precision": accuracy, "recall": accuracy},
+    )  # fmt: skip
 
 
 YARDSTICK = {"key": 0.01, "mean_image": 0.07, "random_latent": 0.1, "random_image": 0.12, "clear": 0.0}
@@ -60,6 +69,25 @@ class TestSummary:
         row = self.place("noise@1")
         assert (row["reach_target"], row["reach_key"], row["largest"]) == (None, None, 1000)
         assert row["key"] == 0.01
+
+    def test_what_was_tried_on_one_draw_alone_is_no_spread(self):
+        """Under a defence the slow attack meets the first draw, the quick one all."""
+        found = [*records(), record("ridge", 0.04, 1000, 1, "noise@1"), record("inversion", 0.015, 1000, 0, "noise@1")]
+        row = next(r for r in summarise_attacks(found)["unmasking"] if r["representation"] == "noise@1")
+        assert (row["reach_target"], row["reach_target_range"]) == (1000, [1000, 1000])
+
+    def test_no_pairs_at_all_are_summarised(self):
+        (row,) = summarise_attacks([record(name, YARDSTICK[name]) for name in YARDSTICKS])["unmasking"]
+        assert (row["largest"], row["reach_target"], row["reach_target_range"]) == (0, None, [None, None])
+
+    def test_how_many_images_an_attacker_held_is_told(self):
+        found = [record(name, YARDSTICK[name]) for name in YARDSTICKS]
+        oracle = record("oracle", 0.01)
+        oracle.detail["images"] = 700
+        rows = {r["attack"]: r for r in summarise_attacks([*found, oracle])["attacks"]}
+        assert (rows["oracle"]["images_n"], rows["key"]["images_n"]) == (700, None)
+        table = ladder({"attacks": list(rows.values())}).set_index("attacker")
+        assert table.loc[ATTACKERS["oracle"], "images held"] == "700"
 
     def test_an_attack_no_better_than_a_control_says_so(self):
         helps = {(r["attack"], r["k"]): r["helps"] for r in summarise_attacks(records())["attacks"]}
@@ -140,11 +168,8 @@ def test_a_study_that_has_not_ended_shows_what_it_has_and_says_that_less_may_do(
     summary = summarise_attacks(found)
     masked, noisy = pairs_to_unmask(summary).to_dict("records")
     assert (masked["pairs to MSE 0.02"], noisy["pairs to MSE 0.02"]) == ("at most 1,000", "more than 10")
-    learned = [
-        {**{key: row[key] for key in PLACE}, "protocol": "shared", "classes": 2, "accuracy": {"mean": 0.9}}
-        for row in summary["unmasking"]
-    ]
-    assert use_and_secrecy(summary | {"classification": learned}).empty
+    learned = use([*found, classified("a", 0.9), classified("a", 0.9, "noise@1")])
+    assert use_and_secrecy(summary, learned).empty
 
 
 def test_use_and_secrecy_compares_by_the_attacks_that_all_met():
@@ -152,9 +177,20 @@ def test_use_and_secrecy_compares_by_the_attacks_that_all_met():
     found += [record("inversion", 0.01, 1000), record("ridge", 0.03, 1000)]
     found += [record("ridge", 0.04, 1000, representation="noise@1")]
     summary = summarise_attacks(found)
-    learned = [
-        {**{key: row[key] for key in PLACE}, "protocol": "shared", "classes": 2, "accuracy": {"mean": 0.9}}
-        for row in summary["unmasking"]
-    ]
-    rows = use_and_secrecy(summary | {"classification": learned}).to_dict("records")
+    learned = use([*found, classified("a", 0.9), classified("a", 0.9, "noise@1")])
+    rows = use_and_secrecy(summary, learned).to_dict("records")
     assert [(row["secrecy: MSE"], row["of the best of"]) for row in rows] == [("0.0300", "ridge"), ("0.0400", "ridge")]
+
+
+def test_use_is_that_of_the_encoders_that_were_attacked():
+    """Instance b was classified too, and not attacked: what it reaches is no use of a."""
+    found = [record(name, YARDSTICK[name]) for name in YARDSTICKS]
+    found += [record("ridge", mse, 1000, draw) for draw, mse in enumerate((0.03, 0.05))]
+    found += [record("ridge", 0.04, 1000, representation="noise@1")]
+    learned = [
+        classified(trial, accuracy, draw=draw) for trial, accuracy in (("a", 0.6), ("b", 0.9)) for draw in (0, 1)
+    ]
+    learned += [classified("a", 0.5, "noise@1", draw) for draw in (0, 1)]
+    rows = use_and_secrecy(summarise_attacks(found), use([*found, *learned])).to_dict("records")
+    assert [row["use: accuracy"] for row in rows] == ["0.600 [0.600, 0.600]", "0.500 [0.500, 0.500]"]
+    assert rows[0]["secrecy: MSE"].startswith("0.0400 [0.0")
