@@ -49,6 +49,7 @@ classifier = "random_forest"
 sampler = "random"
 scheduler = "asha"
 concurrent = 1
+objectives = [{name = "accuracy"}, {name = "held_out_mse"}, {name = "pairs_to_unmask"}, {name = "reidentification"}]
 space = [
     {key = "latent.gaussian", low = 4, high = 32, log = true},
     {key = "latent.categorical", low = 2, high = 8, off = true},
@@ -92,7 +93,8 @@ class TestWhatASearchLeaves:
                 assert record.detail["params"]["training.learning_rate"] == 1e-9
                 assert record.metrics["epoch"] == 1
             if record.what["status"] == "complete":
-                assert {"objective.accuracy", "objective.held_out_mse"} <= record.metrics.keys()
+                named = ("accuracy", "held_out_mse", "pairs_to_unmask", "reidentification")
+                assert {f"objective.{name}" for name in named} <= record.metrics.keys()
                 assert record.metrics["epoch"] == 3
 
     def test_optunas_own_tools_see_the_same_parameters(self, searched):
