@@ -9,9 +9,11 @@ from __future__ import annotations
 import copy
 import difflib
 import importlib.metadata
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,19 @@ from study.config import InputError, ResourcesConfig, StorageConfig
 
 #: Settings of a node that Ray reads itself; it passes on the others to EC2's RunInstances.
 RAYS_OWN = ("SubnetIds",)
+
+#: Keys of a provider that Ray reads and does not list; any other it lets pass, and never reads.
+UNLISTED = {
+    "aws": ("key_pair", "aws_credentials"),
+    "local": ("coordinator_address", "external_head_ip", "external_worker_ips"),
+}
+
+#: What identifiers of AWS look like, which does not say that there is one, and an example.
+LOOKS = {
+    "region": (r"[a-z]+(-[a-z]+)+-\d+", "eu-central-1"),
+    "ImageId": (r"ami-[0-9a-f]{8,}", "ami-0123456789abcdef0"),
+    "Arn": (r"arn:aws[\w-]*:iam::\d{12}:instance-profile/.+", "arn:aws:iam::123456789012:instance-profile/NAME"),
+}
 
 #: Keys of older files: the new meaning of each.
 DROPPED = {
@@ -58,15 +73,16 @@ def _accepted_by_ray(config: dict[str, Any], resources: ResourcesConfig, storage
     yield from (f"{key}: {instead}" for key, instead in DROPPED.items() if key in config)
     if "--autoscaling-config" not in _commands(config, "head_start_ray_commands"):
         yield "head_start_ray_commands: without --autoscaling-config=~/ray_bootstrap_config.yaml no worker ever starts"
+    yield from _provider(config)
     yield from _missing_files(config)
     yield from _images(config)
     yield from _open_doors(config)
     if storage.url and not re.search(r"boto3|\[s3\]", _commands(config)):
         yield f"setup_commands: nothing installs boto3, without which no node reaches {storage.url}: install .[s3]"
     yield from _pins(config)
+    yield from _reach(config, storage)
     if _section(config, "provider").get("type") == "aws":
         yield from _aws(config)
-        yield from _reach(config, storage)
         yield from _shares(config, resources)
 
 
@@ -87,7 +103,8 @@ def _refused_by_ray(config: dict[str, Any]) -> Iterator[str]:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     try:
-        validate_config(prepare_config(copy.deepcopy(config)))
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it prints what it then raises
+            validate_config(prepare_config(copy.deepcopy(config)))
     except ValidationError as error:
         yield f"{'.'.join(map(str, error.absolute_path)) or 'the file'}: {error.message[:200]}"
     except Exception as error:  # whatever Ray's own checks raise is what `ray up` would end with
@@ -96,31 +113,48 @@ def _refused_by_ray(config: dict[str, Any]) -> Iterator[str]:
 
 def _missing_files(config: dict[str, Any]) -> Iterator[str]:
     for target, source in _section(config, "file_mounts").items():
-        if not Path(str(source)).expanduser().exists():
+        place = Path(str(source)).expanduser()
+        if not place.exists():
             hint = ": make it with `ray get-auth-token --generate`" if str(source).endswith("auth_token") else ""
             yield f"file_mounts {target}: {source} is not there{hint}"
+        elif f"{target}/constraints.txt" in _commands(config) and not _is_this_project(place):
+            yield f"file_mounts {target}: {source} ({place.resolve()}) is not this project: go to its folder"
+    key = _section(config, "auth").get("ssh_private_key")
+    if key is not None and "FILL-IN" not in str(key) and not Path(str(key)).expanduser().exists():
+        yield f"auth.ssh_private_key: {key} is not there: make it with ssh-keygen"
+
+
+def _is_this_project(folder: Path) -> bool:
+    project = folder / "pyproject.toml"
+    return (folder / "constraints.txt").exists() and project.exists() and 'name = "masked-study"' in project.read_text()
 
 
 def _images(config: dict[str, Any]) -> Iterator[str]:
-    """Every node must run this project's Ray, on a Python that the project supports."""
+    """Every node must run this project's Ray, on one Python that the project supports, with CUDA where it has a GPU."""
     ours = importlib.metadata.version("ray")
-    images = {key: value for key, value in _section(config, "docker").items() if key.endswith("image")}
-    nodes = _section(config, "available_node_types")
-    for name in nodes:
-        docker = _section(_section(nodes, name), "docker")
-        images |= {f"{name}.{key}": image for key, image in docker.items() if key.endswith("image")}
-    for key, image in images.items():
-        tag = str(image).rpartition(":")[2]
-        if "rayproject/" not in str(image):
-            continue
-        if tag.partition("-")[0] != ours:
-            yield f"docker {key} = {image}: must be Ray {ours}, as in constraints.txt: another cannot join"
+    images = _images_of_nodes(config)
+    pythons: dict[str, str] = {}
+    for image, nodes in images.items():
+        name, _, tag = image.partition("@")[0].rpartition("/")[2].partition(":")
+        told = re.match(r"\d+\.\d+\.\w+", tag)
+        if not name.startswith("ray") or not (told or "rayproject/" in image):
+            continue  # a lab's own, that says nothing of the Ray in it
+        if not told or told[0] != ours:
+            yield f"docker image {image}: must be Ray {ours}, as in constraints.txt: another cannot join"
             continue
         python = re.search(r"-py3(\d+)", tag)
         if not python:
-            yield f"docker {key} = {image}: does not say which Python: name one, as -py311"
+            yield f"docker image {image}: does not say which Python: name one, as -py311"
         elif int(python[1]) < 11:
-            yield f"docker {key} = {image}: Python 3.{python[1]} is older than the 3.11 this project needs"
+            yield f"docker image {image}: Python 3.{python[1]} is older than the 3.11 this project needs"
+        else:
+            pythons[python[0]] = image
+        for node in nodes:
+            given = _section(_section(_section(config, "available_node_types"), node), "resources")
+            if _number(given.get("GPU", 0)) and not re.search(r"-(gpu|cu\d+)", tag):
+                yield f"docker image {image}: has no CUDA for the GPU of {node}: name one with -gpu"
+    if len(pythons) > 1:
+        yield f"docker images {' and '.join(pythons.values())}: differ in Python, so workers cannot join: name one"
     commands = _commands(config)
     if _section(config, "provider").get("type") == "aws" and not images and not re.search(r"pip3? .*install", commands):
         yield "setup_commands: nothing installs Ray, so Ray's defaults would install a nightly one: name a docker image"
@@ -128,12 +162,27 @@ def _images(config: dict[str, Any]) -> Iterator[str]:
         yield f"setup_commands: a nightly Ray cannot be repeated: install ray=={ours}"
 
 
+def _images_of_nodes(config: dict[str, Any]) -> dict[str, list[str]]:
+    """The node types that run each image, as Ray chooses it."""
+    nodes, common = _section(config, "available_node_types"), _section(config, "docker")
+    images: dict[str, list[str]] = {}
+    for node in nodes or ("head", "worker"):
+        docker = common | _section(_section(nodes, node), "docker")
+        kind = "head" if node == config.get("head_node_type", "head") else "worker"
+        if image := docker.get(f"{kind}_image", docker.get("image")):
+            images.setdefault(str(image), []).append(node)
+    return images
+
+
 def _pins(config: dict[str, Any]) -> Iterator[str]:
     """No command brings another Ray."""
     ours = importlib.metadata.version("ray")
-    for found in re.findall(r"\bray(?:\[[^\]]*\])?==([\w.]+)", _commands(config)):
-        if found != ours:
-            yield f"setup_commands: install Ray {found}: must be {ours}, as in constraints.txt: another cannot join"
+    for command in re.split(r"\n|;|&&|\|\|", _commands(config)):
+        if not re.search(r"\bpip3?\b.*\binstall\b", command):
+            continue
+        for found in re.findall(r"""(?<=[\s'"])ray(?:\[[^\]]*\])?(?=[\s'"=<>!~]|$)([^\s'"]*)""", command):
+            if found != f"=={ours}" and (found or "constraints.txt" not in command):
+                yield f"setup_commands: install ray{found}: must be ray=={ours}: another cannot join"
 
 
 def _open_doors(config: dict[str, Any]) -> Iterator[str]:
@@ -149,12 +198,29 @@ def _open_doors(config: dict[str, Any]) -> Iterator[str]:
             yield f"{key}: a node would let in anyone: begin with RAY_AUTH_MODE=token, as cluster.yaml does"
 
 
+def _provider(config: dict[str, Any]) -> Iterator[str]:
+    provider = _section(config, "provider")
+    if provider.get("type") not in UNLISTED:
+        return
+    known = [*_rays_schema()["properties"]["provider"]["properties"], *UNLISTED[provider["type"]]]
+    yield from (f"provider.{key}: is not known to Ray{_meant(key, known)}" for key in provider if key not in known)
+    if provider["type"] == "local" and "ssh_private_key" not in _section(config, "auth"):
+        yield "auth.ssh_private_key: is missing: without it the head cannot reach the workers to start them"
+
+
+def _unlike(place: str, table: dict[str, Any], key: str) -> Iterator[str]:
+    """What cannot be what its key says; a value that is not filled in is told elsewhere."""
+    pattern, example = LOOKS[key]
+    value = str(table.get(key, example))
+    if "FILL-IN" not in value and not re.fullmatch(pattern, value):
+        yield f"{place}.{key} = {value}: does not look like one, as {example} does"
+
+
 def _aws(config: dict[str, Any]) -> Iterator[str]:
     provider = _section(config, "provider")
     if "region" not in provider:
         yield "provider.region: is missing: name the region the machines are to run in"
-    known = _rays_schema()["properties"]["provider"]["properties"]  # Ray lets others pass, and never reads them
-    yield from (f"provider.{key}: is not known to Ray{_meant(key, known)}" for key in provider if key not in known)
+    yield from _unlike("provider", provider, "region")
     if provider.get("cache_stopped_nodes", True):
         yield "provider.cache_stopped_nodes: must be false, or `ray down` only stops machines and disks cost on"
     nodes = _section(config, "available_node_types")
@@ -163,6 +229,10 @@ def _aws(config: dict[str, Any]) -> Iterator[str]:
         yield from _unknown_to_ec2(given, f"{name}.node_config")
         if "ImageId" not in given:
             yield f"{name}.node_config.ImageId: is missing, and Ray's own default is years old: pin one"
+        if "InstanceType" not in given and "LaunchTemplate" not in given:
+            yield f"{name}.node_config.InstanceType: is missing: name one, as g5.2xlarge"
+        yield from _unlike(f"{name}.node_config", given, "ImageId")
+        yield from _unlike(f"{name}.node_config.IamInstanceProfile", _section(given, "IamInstanceProfile"), "Arn")
 
 
 def _rays_schema() -> dict[str, Any]:
@@ -214,12 +284,12 @@ def _reach(config: dict[str, Any], storage: StorageConfig) -> Iterator[str]:
     """Every node must reach the same checkpoints and keys: in a bucket it may read and write, or in a shared folder."""
     if storage.url:
         nodes = _section(config, "available_node_types")
-        for name in nodes:
+        for name in nodes if _section(config, "provider").get("type") == "aws" else ():
             if "IamInstanceProfile" not in _section(_section(nodes, name), "node_config"):
                 yield f"{name}.node_config.IamInstanceProfile: is missing: {storage.url} refuses a node without a role"
         return
     mounts = _commands(config) + " ".join(map(str, _section(config, "docker").get("run_options") or []))
-    if not re.search(r"\bmount\b|\befs\b|\bfsx\b|-v ", mounts):
+    if not re.search(r"\bmount(point)?\b|\befs\b|\bfsx\b|-v ", mounts):
         yield "the study's storage.url is unset, and no shared folder is mounted: nodes could not exchange checkpoints"
 
 
