@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from study.bucket import Bucket
 from study.config import InputError, ResourcesConfig
 
@@ -36,8 +38,10 @@ ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 
 @contextmanager
-def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]:
+def connected(address: str | None, resources: ResourcesConfig) -> Iterator[str]:
     """Start Ray on this machine, or join the cluster at `address`; leave it in the end.
+
+    Yields what the user should know where no machine can hold a trial yet, else nothing.
 
     Raises:
         InputError: the address does not answer, or no node can ever hold one trial.
@@ -72,8 +76,7 @@ def connected(address: str | None, resources: ResourcesConfig) -> Iterator[None]
     # A batch system's, or a spot machine's, last word. Ray's own handler aborts; this stops as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _check_shares(ray.cluster_resources(), resources, scales=address is not None)
-        yield
+        yield _check_shares(resources, address)
     finally:
         ray.shutdown()
 
@@ -106,13 +109,54 @@ def _no_cluster(address: str | None, error: Exception) -> InputError:
     )
 
 
-def _check_shares(available: dict[str, float], wanted: ResourcesConfig, *, scales: bool) -> None:
+def _check_shares(wanted: ResourcesConfig, address: str | None) -> str:
     """A share that no node can ever give would wait for ever; a cluster may still grow, one machine cannot."""
-    for key, share in (("CPU", wanted.cpu), ("GPU", wanted.gpu)):
-        if not scales and share > available.get(key, 0):
-            raise InputError(
-                f"resources.{key.lower()} = {share}: this machine has {available.get(key, 0):g}: ask for less"
-            )
+    import ray
+
+    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(_gives(node, wanted) for node in there):
+        return ""
+    if address is None:
+        key, share = ("cpu", wanted.cpu) if wanted.cpu > there[0].get("CPU", 0) else ("gpu", wanted.gpu)
+        raise InputError(f"resources.{key} = {share}: this machine has {there[0].get(key.upper(), 0):g}: ask for less")
+    asked = f"resources.cpu = {wanted.cpu} and resources.gpu = {wanted.gpu:g}"
+    if not _may_come(wanted, len(there)):
+        raise InputError(f"{asked}: no machine of the cluster has so much, and none will come that has: ask for less")
+    return f"{asked}: no machine of the cluster has so much yet: waiting for one (on the head, `ray status` tells more)"
+
+
+def _gives(resources: dict[str, float], wanted: ResourcesConfig) -> bool:
+    return resources.get("CPU", 0) >= wanted.cpu and resources.get("GPU", 0) >= wanted.gpu
+
+
+def _may_come(wanted: ResourcesConfig, there: int) -> bool:
+    """Whether the cluster's autoscaler, if it has one, may bring a machine that gives so much.
+
+    What a lab's own machines have, no file says: one that is missing may be the one.
+    """
+    import ray
+
+    on_head = ray.remote(_told_to_autoscaler).options(num_cpus=0, resources={"node:__internal_head__": 0.001})
+    told = ray.get(on_head.remote(ray.get_runtime_context().gcs_address))
+    if not isinstance(told, dict):
+        return bool(told)
+    return told["max_workers"] > 0 and any(
+        kind.get("max_workers", 0) > 0
+        and (_gives(kind["resources"], wanted) if kind.get("resources") else there <= told["max_workers"])
+        for kind in told["available_node_types"].values()
+    )
+
+
+def _told_to_autoscaler(head: str) -> dict[str, Any] | bool:
+    """On the head: the file its autoscaler goes by; False without one, True where another container has it."""
+    import psutil  # Ray brings it along
+
+    for process in psutil.process_iter(["cmdline"]):
+        words = dict(word.partition("=")[::2] for word in process.info["cmdline"] or ())
+        if words.get("--gcs-address") == head and "--autoscaling-config" in words:
+            told: dict[str, Any] = yaml.safe_load(Path(words["--autoscaling-config"]).expanduser().read_text())
+            return told
+    return "RAY_USAGE_STATS_KUBERAY_IN_USE" in os.environ
 
 
 def check_nodes(out: Path, bucket: Bucket | None) -> None:

@@ -221,11 +221,10 @@ class FanOut:
 
         Args:
             programs: jobs that run together where there is a GPU, whole even if some of them are not wanted.
-            gpu: share of a GPU that one program gets; where no machine has it to give, all run alone.
+            gpu: share of a GPU that one program gets, which some machine has, or one that may come; 0: all run alone.
         """
         wanted = set(jobs)
-        there = gpu and ray.cluster_resources().get("GPU", 0) >= gpu
-        together = [program for program in programs if there and not wanted.isdisjoint(program)]
+        together = [program for program in programs if gpu and not wanted.isdisjoint(program)]
         grouped = set().union(*together)
         in_turn = self._by_turns([job for job in jobs if job not in grouped], lambda job: cost(job, sizes))
         self._uses += Counter(job.source.trial for job in grouped)

@@ -68,13 +68,16 @@ def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, pro
     allowed = partial(refuse_another, str(config.storage.url), config=config, instead="storage.url")
     with (
         room_in(out),
-        connected(address, config.resources),
+        connected(address, config.resources) as waiting,
         locked(out),  # before anything is written: another driver's folder is not ours to change
         opened(config.storage, out, allowed) as storage,
     ):
         check_folder(out, config)  # again: an earlier driver's may have come
         with RecordFile(out, storage.check) as records:
             open_folder(out, config)
+            if waiting:
+                one = "; as search.concurrent is unset, trials run one at a time"
+                progress.note(waiting + (one if config.search.trials and not config.search.concurrent else ""))
             if not keeps_private(out):
                 progress.note(f"{out}: {NOT_PRIVATE}")
             if address:
@@ -110,8 +113,9 @@ def _search(
     shown = _Shown(config, out, progress, "search", left)
 
     def make(ended: Ended, role: str, detail: dict[str, Any]) -> Record:
+        record = _trial_record(config, ended, out, storage, role, detail)
         shown.end(ended)
-        return _trial_record(config, ended, out, storage, role, detail)
+        return record
 
     run_search(config, _bench(config, data), out, storage.bucket, records, shown.epoch, make)
     tried = search_records(records.records)
@@ -166,6 +170,7 @@ class _Shown:
 
     def __init__(self, config: StudyConfig, out: Path, progress: Progress, phase: str, trials: int) -> None:
         self._epochs, self._progress = config.training.epochs, progress
+        self._out, self._gpu = out, config.resources.gpu
         progress.phase(phase, trials * self._epochs, pieces="epochs")
         self._live = Live(out) if trials else None
 
@@ -179,10 +184,17 @@ class _Shown:
         )
 
     def end(self, ended: Ended) -> None:
+        """Once its files are here."""
         if self._live:
             self._live.end(ended.spec, failed=ended.status == "failed")
         if ended.status != "complete":
             self._progress.note(f"{ended.spec.id} {ended.status}{': ' if ended.reason else ''}{ended.reason}")
+        elif self._gpu and read_result(self._out / "trials" / ended.spec.id)["device"] == "cpu":
+            self._gpu = 0.0  # said once
+            self._progress.note(
+                f"{ended.host}: Ray gave a share of a GPU, but torch sees none and trained on the CPU: see whether its "
+                f"driver is new enough for torch's CUDA, or set resources.gpu=0"
+            )
 
 
 #: Kept of a trial that did not end, whose history is gone with its checkpoint.

@@ -17,17 +17,20 @@ from study.records import read_records
 from tests.conftest import run_study
 from tests.kill import timeless
 
+#: Two trials at once with half a GPU each.
+NODE = {"num_cpus": 2, "num_gpus": 1}
+
 
 @pytest.fixture
 def nodes(monkeypatch):
-    """A head without CPUs and two nodes, each with one CPU and one logical GPU."""
+    """A head without CPUs and two nodes, each with a logical GPU."""
     from ray.cluster_utils import Cluster
 
     for key, value in (ENVIRONMENT | {"RAY_AUTH_MODE": "disabled"}).items():
         monkeypatch.setenv(key, value)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
-        cluster.add_node(num_cpus=1, num_gpus=1)
+        cluster.add_node(**NODE)
     yield cluster
     cluster.shutdown()
 
@@ -50,7 +53,13 @@ def wait_for(process, condition):
 def lose(cluster, node):
     """As a spot machine vanishes; another takes its place."""
     cluster.remove_node(node, allow_graceful=False)
-    cluster.add_node(num_cpus=1, num_gpus=1)
+    cluster.add_node(**NODE)
+
+
+def trials_on(cluster, *nodes):
+    """How many trials with half a GPU each node runs."""
+    left = cluster.global_state.available_resources_per_node()
+    return [round((1 - left.get(node.node_id, {"GPU": 1}).get("GPU", 0)) / 0.5) for node in nodes]
 
 
 def test_nodes_die_and_nothing_is_lost(nodes, s3, finished, tiny_toml, tmp_path):
@@ -59,6 +68,7 @@ def test_nodes_die_and_nothing_is_lost(nodes, s3, finished, tiny_toml, tmp_path)
     run = command(tiny_toml, out, nodes, *settings)
     study = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first, second = nodes.list_all_nodes()[1:]
+    wait_for(study, lambda: sum(trials_on(nodes, first, second)) > 2)  # so two share a card, and another has its own
     wait_for(study, lambda: any(name.endswith("checkpoint.safetensors") for name in bucket.listing("trials/")))
     lose(nodes, first)
     wait_for(study, lambda: sum(r.kind == "classification" for r in read_records(out)) >= 3)
@@ -99,6 +109,48 @@ def test_a_head_that_is_lost_in_training_is_replaced(nodes, s3, finished, tiny_t
     epochs = [json.loads(line) for line in again.stdout.splitlines() if '"epoch"' in line]
     assert min(event["epoch"] for event in epochs if event["trial"] == begun) > 1  # on from where it was
     assert timeless(tmp_path / "again") == timeless(finished)
+
+
+#: What an autoscaler goes by, that may bring a machine.
+FILE = """
+max_workers: 1
+available_node_types:
+  head: {resources: {CPU: 0}, max_workers: 0}
+  worker: {resources: {CPU: 4}, max_workers: 1}
+"""
+
+#: Prints what is said of shares, beside a process on the head that has an autoscaler's arguments.
+ASKING = """
+import subprocess, sys
+from study.cluster import connected
+from study.config import InputError, ResourcesConfig
+address, *files = sys.argv[1:]
+for cpu, file in ((1, ""), (4, ""), (8, files[0]), (4, files[0]), (8, files[1])):
+    words = [f"--gcs-address={address}", f"--autoscaling-config={file}"] if file else []
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()", *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as beside:
+        try:
+            with connected(address, ResourcesConfig(cpu=cpu)) as waiting:
+                print(waiting)
+        except InputError as error:
+            print("refused:", error)
+        beside.stdin.close()
+"""
+
+
+def test_a_share_that_no_machine_will_have_is_refused_and_one_that_may_come_is_waited_for(nodes, tmp_path):
+    files = tmp_path / "types.yaml", tmp_path / "own.yaml"
+    files[0].write_text(FILE)
+    files[1].write_text(FILE.replace("{CPU: 4}", "{}").replace("workers: 1", "workers: 3"))
+    asking = [sys.executable, "-c", ASKING, nodes.address, *map(str, files)]
+    done = subprocess.run(asking, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    there, nowhere, too_large, coming, unknown = done.stdout.splitlines()
+    assert there == ""
+    assert nowhere.startswith("refused: resources.cpu = 4 and resources.gpu = 0: no machine of the cluster has so much")
+    assert too_large == nowhere.replace("4", "8")
+    assert "waiting for one" in coming
+    assert "waiting for one" in unknown
 
 
 def test_the_drivers_code_goes_along(nodes, tmp_path):

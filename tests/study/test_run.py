@@ -1,0 +1,62 @@
+"""What a study says of the place it runs in."""
+
+import json
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+
+from study.cli import main
+from study.config import InputError, ResourcesConfig, StudyConfig
+from study.opening import NOT_PRIVATE
+
+
+@pytest.fixture
+def begun(monkeypatch, tiny_toml, tmp_path, capsys):
+    """What a study says until it writes its manifest; no Ray starts."""
+
+    def stop(*_):
+        raise InputError("far enough")
+
+    def run(*settings, waiting="", private=True):
+        monkeypatch.setattr("study.cluster.connected", lambda *_: nullcontext(waiting))
+        monkeypatch.setattr("study.run.keeps_private", lambda _: private)
+        monkeypatch.setattr("study.run.write_manifest", stop)
+        words = [word for setting in settings for word in ("--set", setting)]
+        assert main(["run", str(tiny_toml), "--out", str(tmp_path / "out"), *words]) == 2
+        told = capsys.readouterr().err
+        assert "far enough" in told
+        return told
+
+    return run
+
+
+def test_a_folder_where_files_keep_no_mode_is_told(begun):
+    assert NOT_PRIVATE not in begun()
+    assert NOT_PRIVATE in begun(private=False)
+
+
+def test_a_study_that_waits_for_a_machine_says_so(begun):
+    assert "waiting for one\n" in begun(waiting="waiting for one")
+
+
+def test_a_search_that_waits_says_that_it_asks_for_one_trial_at_a_time(begun):
+    search = "search.trials=2", "search.space=[{key='latent.gaussian', low=2, high=9}]"
+    assert "as search.concurrent is unset, trials run one at a time" in begun(*search, waiting="waiting for one")
+    assert "one at a time" not in begun(*search, "search.concurrent=2", waiting="waiting for one")
+
+
+def test_a_gpu_that_torch_does_not_see_is_told_once(tmp_path):
+    from study.run import _Shown
+
+    notes = []
+    progress = SimpleNamespace(phase=lambda *_: None, note=notes.append)
+    for name, device in (("a", "NVIDIA A10G"), ("b", "cpu"), ("c", "cpu")):
+        (tmp_path / "trials" / name).mkdir(parents=True)
+        (tmp_path / "trials" / name / "result.json").write_text(json.dumps({"device": device}))
+    for gpu, expected in ((0.0, 0), (0.5, 1)):
+        shown = _Shown(StudyConfig(resources=ResourcesConfig(gpu=gpu)), tmp_path, progress, "trials", 0)
+        for name in "abc":
+            shown.end(SimpleNamespace(spec=SimpleNamespace(id=name), status="complete", reason="", host="node"))
+        assert len(notes) == expected
+    assert notes[0].startswith("node: Ray gave a share of a GPU, but torch sees none")
