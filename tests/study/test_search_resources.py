@@ -89,8 +89,13 @@ def test_a_task_that_is_lost_for_good_is_told(one_logical_gpu):
         list(_as_done([wrong.remote]))
 
 
-def test_neural_networks_are_given_to_a_gpu_in_programs(one_logical_gpu, images):
+def test_neural_networks_are_given_to_a_gpu_in_programs(one_logical_gpu, images, monkeypatch):
+    from study import fanout
     from study.fanout import FanOut
+
+    started, options = [], fanout._classify_together.options
+    monkeypatch.setattr(fanout._classify_together, "options", lambda **k: started.append(k) or options(**k))
+    monkeypatch.setattr(fanout.ray, "cluster_resources", dict)  # as where no machine with a GPU has come yet
 
     rng = np.random.default_rng(0)
     labels = np.arange(400) % 4
@@ -136,6 +141,7 @@ def test_neural_networks_are_given_to_a_gpu_in_programs(one_logical_gpu, images)
         return measures
 
     alone, together = measured(jobs, 0.0), measured(jobs, 0.5)
+    assert started == [{"num_gpus": 0.5}] * 3
     assert alone.keys() == together.keys() == set(jobs)
     if not torch.cuda.is_available():
         assert together == alone
