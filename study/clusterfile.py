@@ -200,7 +200,7 @@ def _open_doors(config: dict[str, Any]) -> Iterator[str]:
 
 def _provider(config: dict[str, Any]) -> Iterator[str]:
     provider = _section(config, "provider")
-    if provider.get("type") not in UNLISTED:
+    if str(provider.get("type")) not in UNLISTED:
         return
     known = [*_rays_schema()["properties"]["provider"]["properties"], *UNLISTED[provider["type"]]]
     yield from (f"provider.{key}: is not known to Ray{_meant(key, known)}" for key in provider if key not in known)
