@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from attacks import WITH_PAIRS, WITHOUT_PAIRS
 from study.aggregate import summarise
@@ -220,13 +222,20 @@ def curve(folder: Path, summary: Summary) -> list[Shown]:
     places = [row for row in summary["unmasking"] if row["representation"] == "masked" and row["largest"]]
     if not places:
         return []
-    count = len(places)
-    figure, axes = plt.subplots(1, count, figsize=(3.6 * count, 3), squeeze=False, layout="constrained")
+    columns = min(2, len(places))
+    lines = math.ceil(len(places) / columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.6 * columns, 2.6 * lines + 0.4), squeeze=False, layout="constrained"
+    )
     used = []
-    for axis, place in zip(axes[0], places, strict=True):
+    for axis, place in zip(axes.flat, places, strict=False):
         used += _lines(axis, place, summary)
         axis.set(title=place_name(place), xlabel="leaked pairs", xscale="log", yscale="log")
-    axes[0, 0].set_ylabel("mean squared error")
+        axis.yaxis.set_minor_formatter(NullFormatter())  # between two powers of ten their names touch
+    for axis in axes[:, 0]:
+        axis.set_ylabel("mean squared error")
+    for axis in list(axes.flat)[len(places) :]:
+        axis.set_visible(False)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     save(folder, "unmasking", figure, pd.json_normalize(used, sep="_"), vector=True)
     caption = (
@@ -304,8 +313,9 @@ def plain_words(summary: Summary) -> list[str]:
         if row["representation"] == "masked" and row["largest"]:
             reached = row["reach_target"]
             told = (
-                f"{reached:,} leaked pairs{_fewest(row, reached)} of an image and its masked vector are enough to "
-                f"restore other images to a mean squared error of {row['target']:g}"
+                f"{reached:,} leaked pairs{_fewest(row, reached)} of an image and its masked vector restore other "
+                f"images to a mean squared error of {_restored(summary, row, reached)}, where {row['target']:g} was to "
+                f"be reached"
                 if reached
                 else f"up to {row['largest']:,} leaked pairs did not restore other images to a mean squared error of "
                 f"{row['target']:g}{', which the key misses too' if row['key'] > row['target'] else ''}"
@@ -322,6 +332,13 @@ def plain_words(summary: Summary) -> list[str]:
                     f"says nothing, and images like these were not what the autoencoder was trained on."
                 )
     return words
+
+
+def _restored(summary: Summary, place: dict[str, Any], count: int) -> str:
+    """The error of the best attack with so many pairs, and its interval."""
+    best = place["best"][str(count)]
+    (row,) = (r for r in summary["attacks"] if place_is(r, place) and (r["attack"], r["k"]) == (best, count))
+    return with_interval(row["mse"], 4)
 
 
 def defences(summary: Summary, learned: list[dict[str, Any]]) -> list[str]:

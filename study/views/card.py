@@ -95,6 +95,8 @@ def _encoder(
     pixels = trained.network.channels * trained.network.image_size**2
     (row,) = summary["trials"]
     run = manifest["runs"][-1]
+    several = list(dict.fromkeys(r["commit"] for r in manifest["runs"]))
+    commits = f"commit{'s' if len(several) > 1 else ''} {', '.join(several)}"
     return [
         f"Trained {where}, without labels: recipe {trained.training.recipe}, {trained.training.epochs} epochs, batch "
         f"{chosen.batch_size}. Its own decoder, the key, restores images kept from training with a mean squared error "
@@ -102,7 +104,7 @@ def _encoder(
         f"An image of {pixels:,} numbers becomes {chosen.gaussian + chosen.categorical}: {chosen.gaussian} Gaussian "
         f"and {chosen.categorical} categorical. Files of masked forms that it made carry the pair's identity, "
         f"`{result['pair']}`.",
-        f"Measured with commit {run['commit']}, {run['time']}; study seed {manifest['seed']}.",
+        f"Measured with {commits}, {run['time']} the last; study seed {manifest['seed']}.",
     ]
 
 
