@@ -27,13 +27,17 @@ def oriented(records: Iterable[Record], directed: Mapping[str, str]) -> Points:
     return np.array(rows, dtype=np.float64).reshape(-1, len(directed))
 
 
+def dominating(points_NM: Points, point_M: Points) -> NDArray[np.bool_]:
+    """Which points are as good as one in everything and better in something, (N,)."""
+    return np.all(points_NM <= point_M, axis=1) & np.any(points_NM < point_M, axis=1)
+
+
 def on_front(points_NM: Points) -> NDArray[np.bool_]:
     """Which points no other one dominates; of equal points the first."""
     chosen = np.ones(len(points_NM), dtype=bool)
     for i, point in enumerate(points_NM):
-        better = (points_NM <= point).all(axis=1) & (points_NM < point).any(axis=1)
         equal = (points_NM[:i] == point).all(axis=1)
-        chosen[i] = not (better.any() or equal.any())
+        chosen[i] = not (dominating(points_NM, point).any() or equal.any())
     return chosen
 
 
@@ -64,20 +68,23 @@ def reference_point(search: SearchConfig, directed: Mapping[str, str], points_NM
     return reference
 
 
-def own_points(config: StudyConfig) -> list[dict[str, Any]]:
-    """The points of the study's own latent configurations, as far as they lie in the space."""
+def own_points(config: StudyConfig) -> list[dict[str, Any] | None]:
+    """The point of each of the study's own latent configurations; None for one that lies outside the space."""
     configs = [config.autoencoder(latent) for latent in config.latents]
     points = [(point_of(config.search.space, c), c) for c in configs]
-    return [point for point, c in points if point is not None and configured(configs[0], point) == c]
+    return [point if point is not None and configured(configs[0], point) == c else None for point, c in points]
 
 
 def finalists(config: StudyConfig, records: Sequence[Record]) -> list[Record]:
     """The trials worth fresh seeds: best first, of a front those that together cover the greatest hypervolume.
 
-    The study's own latent configurations are confirmed anyway and stand aside.
+    Of a front, trials that dominate the one of the first latent configuration come before all others: whether any
+    configuration does is what fresh seeds are to say. The study's own latent configurations are confirmed anyway and
+    stand aside.
     """
     own = own_points(config)
-    complete = [r for r in records if r.what["status"] == "complete" and r.detail["params"] not in own]
+    ended = [r for r in records if r.what["status"] == "complete"]
+    complete = [r for r in ended if r.detail["params"] not in own]
     if not complete:
         return []
     directed = directions(config.search)
@@ -85,10 +92,12 @@ def finalists(config: StudyConfig, records: Sequence[Record]) -> list[Record]:
     if len(directed) == 1:
         return [complete[i] for i in np.argsort(points[:, 0], kind="stable")[: config.search.finalists]]
     reference = reference_point(config.search, directed, points)
+    firsts = oriented((r for r in ended if r.detail["params"] == own[0]), directed)  # one, or none that is complete
+    beats = {i for first in firsts for i in np.flatnonzero(dominating(points, first)).tolist()}
     left: list[int] = np.flatnonzero(on_front(points)).tolist()
     chosen: list[int] = []
     while left and len(chosen) < config.search.finalists:
-        best = max(left, key=lambda i: hypervolume(points[[*chosen, i]], reference))
+        best = max(left, key=lambda i: (i in beats, hypervolume(points[[*chosen, i]], reference)))
         left.remove(best)
         chosen.append(best)
     return [complete[i] for i in chosen]

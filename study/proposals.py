@@ -68,7 +68,7 @@ class Proposals:
         started = list(started)
         #: How many that were begun are still to come.
         self.begun = len(started)
-        for point in [*started, *own_points(config)]:
+        for point in filter(None, [*started, *own_points(config)]):
             self.study.enqueue_trial(point, skip_if_exists=True)
 
     def ask(self) -> tuple[TrialSpec, dict[str, Any]] | None:

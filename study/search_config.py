@@ -156,7 +156,8 @@ class SearchConfig:
     time_budget: float | None = None
     """Seconds of trials, over those at once: afterwards no further one begins. Unset, no limit."""
     finalists: int = 3
-    """At most so many configurations of the front, or best ones, are trained again."""
+    """At most so many configurations of the front, or best ones, are trained again; first those that dominate the first
+    of `latents`."""
     fresh_seeds: int = 4
     """New seeds for each finalist and each of `latents`."""
     draws: int = 3

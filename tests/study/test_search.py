@@ -332,6 +332,17 @@ class TestFront:
         assert len(chosen) == 2
         assert finalists(config, [records[0], records[5]]) == []
 
+    @pytest.mark.parametrize(("own", "first"), [("complete", {0.61, 0.6}), ("failed", {0.9, 0.3})])
+    def test_what_dominates_the_studys_own_trial_comes_before_what_covers_more(self, own, first):
+        config = searching(finalists=4)
+        proposals = Proposals(config, [], [])
+        records = [ended(config, proposals.ask(), own, 0.55, 0.2)]
+        for accuracy, mse in [(0.9, 0.3), (0.61, 0.199), (0.3, 0.001), (0.6, 0.198), (0.56, 0.1985), (0.1, 0.9)]:
+            records.append(ended(config, proposals.ask(), "complete", accuracy, mse))
+        chosen = [r.metrics["objective.accuracy"] for r in finalists(config, records)]
+        assert set(chosen[:2]) == first
+        assert set(chosen) == {0.9, 0.61, 0.3, 0.6}  # 0.56 dominates too, and 0.6 dominates it
+
 
 class TestVerdict:
     def test_intervals_are_paired_and_widen_with_the_number_of_comparisons(self):
