@@ -24,13 +24,17 @@ ENOUGH = 4
 #: Accuracy on the test parts, from the full classification; it takes the place of the accuracy on validation draws.
 TEST = "test accuracy"
 
+#: What makes a mask useful: where more is sought, it is judged by itself too.
+USE = (TEST, "accuracy", "held_out_mse")
+
 
 def summarise_search(config: StudyConfig, records: list[Record], histories: Histories) -> dict[str, Any]:
     """The part `search` of a study's summary.
 
     `objectives` with their directions and reference; `trials` in the order in which they ended, each with its point,
     status, values and whether it is on the front; `hypervolume` after each complete trial; `finalists` with their
-    means, paired differences to the first latent configuration and verdict; `recommendation`.
+    means, paired differences to the first latent configuration and verdict, and where more than accuracy and held-out
+    error is sought the verdict on these alone, `verdict_on_use`; `recommendation`.
     """
     directed = directions(config.search)
     searched = [r for r in records if r.kind == "trial" and r.what.get("role") == "search"]
@@ -98,6 +102,7 @@ def _finalists(config: StudyConfig, records: list[Record], histories: Histories)
         return []
     tested = _test_accuracies(config, records)
     compared = _compared(config, tested)
+    use = {name: direction for name, direction in compared.items() if name in USE}
     measured = {point: _measured(group, compared, tested) for point, group in groups.items()}
     comparisons = max(1, (len(groups) - 1) * len(compared))
     rows = []
@@ -112,17 +117,25 @@ def _finalists(config: StudyConfig, records: list[Record], histories: Histories)
         if point != first:
             differences = {name: paired(values[name], measured[first][name], comparisons) for name in compared}
             row["differences"] = differences
-            row["verdict"] = judgement(differences, compared)
-            if row["verdict"] == "dominates" and (doubt := _doubt(groups[point] + groups[first], _seeds(row))):
-                row["verdict"] = f"better in everything, {doubt}"
+            row["verdict"] = _verdict(differences, compared, groups[point] + groups[first])
+            if len(use) == 2 < len(compared):
+                row["verdict_on_use"] = _verdict(differences, use, groups[point] + groups[first])
             row["equal_seconds"] = _at_equal_seconds(groups[point], groups[first], histories)
         rows.append(row)
     return rows
 
 
-def _seeds(row: dict[str, Any]) -> int:
+def _verdict(differences: Mapping[str, dict[str, Any] | None], compared: Mapping[str, str], fresh: list[Record]) -> str:
+    """The judgement on what is compared, with a doubt where there is one."""
+    chosen = {name: differences[name] for name in compared}
+    said = judgement(chosen, compared)
+    doubt = _doubt(fresh, _seeds(chosen))
+    return f"better in everything, {doubt}" if said == "dominates" and doubt else said
+
+
+def _seeds(differences: Mapping[str, dict[str, Any] | None]) -> int:
     """Fresh seeds on which everything is compared: of a search that has not ended, fewer than were trained."""
-    return min((d["seeds"] if d else 0 for d in row["differences"].values()), default=0)
+    return min((d["seeds"] if d else 0 for d in differences.values()), default=0)
 
 
 def _doubt(fresh: list[Record], seeds: int) -> str:
@@ -199,19 +212,36 @@ def _recommendation(finalists: list[dict[str, Any]]) -> str:
     if len(finalists) < 2:
         return "No configuration was confirmed beside the study's own: nothing to recommend."
     first, others = finalists[0], finalists[1:]
-    what = " and ".join(name.replace("_", " ") for name in first["means"])
+    what = " and ".join(map(_words, first["means"]))
 
     def reasons(row: dict[str, Any]) -> str:
         told = (
-            f"{name.replace('_', ' ')} {d['mean']:+.4f} [{d['interval'][0]:+.4f}, {d['interval'][1]:+.4f}]"
+            f"{_words(name)} {d['mean']:+.4f} [{d['interval'][0]:+.4f}, {d['interval'][1]:+.4f}]"
             for name, d in row["differences"].items()
             if d is not None
         )
         return "; ".join(told)
 
-    on = f"on {min(map(_seeds, others))} fresh paired seeds"
+    def on(*rows: dict[str, Any]) -> str:
+        return f"on {min(_seeds(row['differences']) for row in rows)} fresh paired seeds"
+
     for row in others:
         if row["verdict"] == "dominates":
-            return f"Take {row['name']}: {on} it dominates {first['name']} on {what} ({reasons(row)})."
+            taken = f"Take {row['name']}: {on(row)} it dominates {first['name']} on {what} ({reasons(row)})."
+            return taken + _on_use(first, others)
     told = " ".join(f"{row['name']}: {row['verdict']} ({reasons(row)})." for row in others)
-    return f"Keep {first['name']}: {on} no configuration that was found dominates it on {what}. {told}"
+    kept = f"Keep {first['name']}: {on(*others)} no configuration that was found dominates it on {what}."
+    return f"{kept}{_on_use(first, others)} {told}"
+
+
+def _on_use(first: dict[str, Any], others: list[dict[str, Any]]) -> str:
+    """What dominates on accuracy and held-out error alone; nothing where no more than these was sought."""
+    if "verdict_on_use" not in others[0]:
+        return ""
+    better = " and ".join(row["name"] for row in others if row["verdict_on_use"] == "dominates")
+    use = " and ".join(_words(name) for name in first["means"] if name in USE)
+    return f" On {use} alone, {first['name']} is dominated by {better or 'none that was found'}."
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -102,6 +102,8 @@ def _finalists(search: Found) -> pd.DataFrame:
             cells[f"{_label(name)}, difference at equal epochs"] = _interval(difference, "+")
         cells["held out mse, difference at equal seconds"] = _interval(row.get("equal_seconds"), "+")
         cells["verdict"] = row.get("verdict", "what the others are compared with")
+        if any("verdict_on_use" in one for one in search["finalists"]):
+            cells["verdict on accuracy and held out mse alone"] = row.get("verdict_on_use", "")
         rows.append(cells)
     return pd.DataFrame(rows)
 

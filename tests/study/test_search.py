@@ -48,6 +48,16 @@ def ended(config, asked, status="complete", accuracy=0.5, mse=0.1, role="search"
     )  # fmt: skip
 
 
+def on_fresh_seeds(config, spec, values):
+    """The records of one configuration on so many fresh seeds; `values` are of its objectives, by seed."""
+    point = identity(to_plain(spec.config))
+    for i, metrics in enumerate(values):
+        again = dataclasses.replace(spec, instance=i, seed=derive(config.seed, "fresh", i))
+        record = ended(config, (again, {}), role="fresh")
+        measured = {f"objective.{name}": value for name, value in metrics.items()}
+        yield dataclasses.replace(record, what=record.what | {"point": point}, metrics=measured)
+
+
 class TestSpace:
     def test_the_papers_configuration_lies_in_the_usual_space(self):
         point = point_of(SPACE, AutoencoderConfig())
@@ -377,11 +387,8 @@ class TestVerdict:
         records = [ended(config, one) for one in asked]
 
         def fresh(spec, accuracy, mse):
-            for i, noise in enumerate((0.0, 0.001, -0.001, 0.0005)):
-                again = dataclasses.replace(spec, instance=i, seed=derive(3, "fresh", i))
-                record = ended(config, (again, {}), accuracy=accuracy[i] + noise, mse=mse, role="fresh")
-                point = identity(to_plain(spec.config))
-                records.append(dataclasses.replace(record, what=record.what | {"point": point}))
+            noisy = [a + noise for a, noise in zip(accuracy, (0.0, 0.001, -0.001, 0.0005), strict=True)]
+            records.extend(on_fresh_seeds(config, spec, [{"accuracy": a, "held_out_mse": mse} for a in noisy]))
 
         history = [{"seconds": 1.0, "held_out_mse": 0.2}, {"seconds": 1.0, "held_out_mse": 0.1}]
         fresh(asked[0][0], [0.80] * 4, 0.10)
@@ -415,3 +422,51 @@ class TestVerdict:
             summary = summarise_search(config, [*records, *more], lambda trial: history)
             assert summary["finalists"][2]["verdict"].endswith(said)
             assert summary["recommendation"].startswith("Keep 384+20")
+
+    def test_what_dominates_on_accuracy_and_error_alone_is_said_where_more_is_sought(self):
+        names = ("accuracy", "held_out_mse", "length")
+        config = searching(objectives=tuple(ObjectiveConfig(name=name) for name in names))
+        proposals = Proposals(config, [], [])
+        asked = [proposals.ask() for _ in range(4)]
+        records = [ended(config, one) for one in asked]
+        records = [dataclasses.replace(r, metrics=r.metrics | {"objective.length": 9.0}) for r in records]
+
+        def fresh(number, accuracy, mse, length, seeds=4):
+            values = [dict(zip(names, (accuracy + i / 1000, mse, length), strict=True)) for i in range(seeds)]
+            records.extend(on_fresh_seeds(config, asked[number][0], values))
+
+        fresh(0, 0.8, 0.1, 400.0)
+        fresh(1, 0.9, 0.05, 500.0)
+        fresh(2, 0.7, 0.05, 500.0, seeds=1)
+        search = summarise_search(config, records, lambda trial: [{"seconds": 1.0, "held_out_mse": 0.1}])
+        first, longer, alone = search["finalists"]
+        assert longer["verdict"] == "accuracy better, held out mse better, length worse"
+        assert (longer["verdict_on_use"], alone["verdict_on_use"]) == (
+            "dominates",
+            "accuracy unknown, held out mse unknown",
+        )
+        use = f"On accuracy and held out mse alone, {first['name']} is dominated by {longer['name']}."
+        assert search["recommendation"].startswith("Keep 384+20")
+        assert use in search["recommendation"]
+        fresh(3, 0.9, 0.05, 300.0)
+        search = summarise_search(config, records, lambda trial: [{"seconds": 1.0, "held_out_mse": 0.1}])
+        best = search["finalists"][3]
+        # its own seeds count, whatever another one has
+        assert search["recommendation"].startswith(f"Take {best['name']}: on 4 fresh paired seeds it dominates 384+20")
+        assert search["recommendation"].endswith(f"is dominated by {longer['name']} and {best['name']}.")
+
+    def test_at_equal_seconds_each_counts_by_the_last_epoch_that_it_had_ended(self):
+        config = searching()
+        proposals = Proposals(config, [], [])
+        asked = [proposals.ask() for _ in range(2)]
+        records = [ended(config, one) for one in asked]
+        values = [{"accuracy": 0.5, "held_out_mse": 0.1}] * 3
+        for spec, _ in asked:
+            records.extend(on_fresh_seeds(config, spec, values))
+        quick = [{"seconds": 1.0, "held_out_mse": mse} for mse in (0.4, 0.3, 0.2, 0.1)]
+        slow = [{"seconds": 1.6, "held_out_mse": mse} for mse in (0.25, 0.15)]  # 3.2 s, three epochs of the quick one
+        late = [{"seconds": 9.0, "held_out_mse": 0.01}]  # longer than the quick one took: nothing to compare
+        histories = {r.trial: late if r.instance == 2 else slow for r in records[-3:]}
+        found = summarise_search(config, records, lambda trial: histories.get(trial, quick))["finalists"][1]
+        assert found["equal_seconds"]["seeds"] == 2
+        assert found["equal_seconds"]["mean"] == pytest.approx(0.15 - 0.2)
