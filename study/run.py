@@ -159,8 +159,8 @@ def _trials(
         if ended.status != "complete":
             shutil.rmtree(out / "trials" / ended.spec.id, ignore_errors=True)
 
-    bench = _bench(config, data)
-    run_trials(missing, bench, out, storage.bucket, config.resources, searched, shown.epoch, on_end)
+    bench, concurrent = _bench(config, data), config.search.concurrent
+    run_trials(missing, bench, out, storage.bucket, config.resources, concurrent, searched, shown.epoch, on_end)
     failed = {r.trial for r in records.records if r.kind == "trial" and r.what["status"] != "complete"}
     return [spec for spec in specs if spec.id not in failed]
 

@@ -64,11 +64,15 @@ def run_trials(
     folder: Path,
     bucket: Bucket | None,
     resources: ResourcesConfig,
+    concurrent: int | None,
     objectives: list[str],
     on_epoch: OnEpoch,
     on_end: OnEnd,
 ) -> None:
     """Train autoencoders side by side; what each leaves behind lies in `folder/trials/<trial>/`.
+
+    Args:
+        concurrent: so many at once at most; None, as many as the shares allow.
 
     Raises:
         InputError: one was lost for good, which says nothing against its configuration: it gets no record.
@@ -86,7 +90,7 @@ def run_trials(
         if left and not lost:
             space = {"spec": tune.grid_search([spec.plain() for spec in left.values()])}
             constants = {"objectives": objectives, "judged_by": None, "sign": 1}
-            asked = tune.TuneConfig(reuse_actors=True)
+            asked = tune.TuneConfig(max_concurrent_trials=concurrent, reuse_actors=True)
             _fit(bench, folder, bucket, resources, space | constants, asked, _Listener(on_epoch, end))
     for ended in lost:
         raise InputError(

@@ -152,7 +152,7 @@ class SearchConfig:
     grace: int = 1
     """Epochs that no scheduler shortens."""
     concurrent: int | None = None
-    """Trials at once; unset, as many as the shares allow."""
+    """Trials at once, those on fresh seeds among them; unset, as many as the shares allow."""
     time_budget: float | None = None
     """Seconds of trials, over those at once: afterwards no further one begins. Unset, no limit."""
     finalists: int = 3

@@ -50,9 +50,32 @@ def test_a_quarter_of_a_gpu_puts_four_trials_on_one(one_logical_gpu, images, tmp
     def on_epoch(spec, metrics):
         taken.append(1 - one_logical_gpu.available_resources().get("GPU", 0))
 
-    run_trials(specs, Bench(images[:64], images[64:]), tmp_path, None, resources, [], on_epoch, ended.append)
+    bench = Bench(images[:64], images[64:])
+    run_trials(specs, bench, tmp_path, None, resources, None, [], on_epoch, ended.append)
     assert max(taken) == 1
     assert sorted(one.spec.id for one in ended if one.status == "complete") == sorted(spec.id for spec in specs)
+    taken.clear()
+    specs = [TrialSpec(config=config, instance=i, seed=i) for i in range(5, 8)]
+    run_trials(specs, bench, tmp_path, None, resources, 2, [], on_epoch, ended.append)
+    assert max(taken) <= 0.5  # of a card with room for all three
+
+
+def test_no_trial_begins_when_the_time_is_spent_but_those_that_were_begun(tmp_path):
+    from ray.tune.search import Searcher
+
+    from study.proposals import Proposals
+    from study.search import STARTED, _Asking
+
+    config = StudyConfig(search=SearchConfig(trials=9, sampler="random"))
+    point = {"latent.gaussian": 16, "latent.categorical.on": False, "training.batch_size": 16}
+    asking = _Asking(Proposals(config, [], [point]), tmp_path, 10.0, [])
+    asking.spent = 10.0
+    begun = asking.suggest("a")
+    assert begun["spec"]["config"]["latent"] == {"gaussian": 16, "categorical": 0}
+    assert asking.suggest("b") == Searcher.FINISHED
+    asking.spent = 9.9
+    assert asking.suggest("c") != Searcher.FINISHED
+    assert len(list(tmp_path.glob(f"trials/*/{STARTED}"))) == 2
 
 
 def test_every_machine_must_reach_what_the_driver_writes(one_logical_gpu, tmp_path):
