@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import secrets
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -21,11 +22,16 @@ PACKAGES = ("ray", "torch", "torchvision", "scikit-learn", "optuna", "numpy", "p
 
 
 def write_manifest(folder: Path, config: StudyConfig, specs: list[TrialSpec], data: list[ImageSet]) -> None:
-    """Add this run to `manifest.json`; earlier runs of the same study stay in it."""
+    """Add this run to `manifest.json`; earlier runs of the same study stay in it, and so does its name.
+
+    The name, `study`, is made once and goes where the folder goes, into a bucket or under another name.
+    """
     path = folder / "manifest.json"
-    runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    before = json.loads(path.read_text()) if path.exists() else {}
+    runs = before.get("runs", [])
     content = {
         "schema": 1,
+        "study": before.get("study") or f"{folder.name}-{secrets.token_hex(4)}",
         "title": config.title,
         "seed": config.seed,
         "trial_seeds": {spec.id: spec.seed for spec in specs},

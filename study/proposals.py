@@ -6,10 +6,12 @@ other storage, is a copy for Optuna's own tools that is never read back.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from study.front import own_points
 from study.objectives import directions
 from study.records import Record
 from study.search_config import SearchConfig, configured
-from study.seeds import derive, identity
+from study.seeds import derive
 from study.trial import TrialSpec
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -196,7 +198,10 @@ def _frozen(search: SearchConfig, record: Record, state: TrialState, folder: Pat
 
 
 class Mirrors:
-    """`optuna.db` in the study's folder, and another storage if one is wanted, after every finished trial."""
+    """`optuna.db` in the study's folder, and another storage if one is wanted, after every finished trial.
+
+    In the other storage the study has the name that the folder's manifest gives it.
+    """
 
     def __init__(self, config: StudyConfig, folder: Path) -> None:
         self._search, self._folder = config.search, folder
@@ -204,11 +209,13 @@ class Mirrors:
         search = config.search
         self._work.unlink(missing_ok=True)  # made again from the records: the folder may have got another name
         with _in_one_line():
-            self._studies = [self._open(RDBStorage(f"sqlite:///{self._work}"), folder.name)]
+            # Connected to by its path: in a URL, characters of a path may mean something.
+            work = RDBStorage("sqlite://", engine_kwargs={"creator": partial(sqlite3.connect, self._work)})
+            self._studies = [self._open(work, folder.name)]
             if search.storage:  # where others may have a study of that name
-                differs = [search.space, search.objectives, config.training, config.network, config.data, config.seed]
-                name = f"{folder.name}-{identity(list(map(repr, differs)), 6)}"
-                self._studies.append(self._open(_storage(search.storage), name))
+                other = _storage(search.storage)
+                name = json.loads((folder / "manifest.json").read_text())["study"]
+                self._studies.append(self._open(other, name))
             self._have = [{t.user_attrs.get("trial") for t in one.get_trials(deepcopy=False)} for one in self._studies]
 
     def _open(self, storage: BaseStorage, name: str) -> Study:

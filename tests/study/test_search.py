@@ -1,6 +1,7 @@
 """Spaces, proposals, objectives, fronts and verdicts, all without Ray."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig
 from aae.networks import Autoencoder
@@ -20,6 +23,7 @@ from study.config import DataConfig, InputError, StudyConfig, TaskConfig
 from study.config_text import read_config, refused_changes, to_plain
 from study.datasets import ImageSet, split
 from study.front import finalists, hypervolume, judgement, on_front, paired
+from study.manifest import write_manifest
 from study.proposals import Mirrors, Proposals, search_spec
 from study.records import Record
 from study.search_config import SPACE, Dimension, ObjectiveConfig, SearchConfig, configured, point_of
@@ -247,15 +251,42 @@ class TestMirrors:
         assert study.trials[0].user_attrs["folder"] == str(tmp_path / "b" / "trials" / records[0].trial)
         assert "folder" not in study.trials[1].user_attrs  # a stopped trial's is gone
 
-    def test_another_storage_is_kept_up_to_date(self, tmp_path, records):
-        config = searching(storage=f"journal:{tmp_path / 'log'}")
-        Mirrors(config, tmp_path).add(records[:3])
-        Mirrors(config, tmp_path).add(records)
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
+    def test_a_folder_may_have_any_name(self, tmp_path, records):
+        folder = tmp_path / "a?b#c%20d{e}"
+        folder.mkdir()
+        Mirrors(searching(), folder).add(records)
+        (tmp_path / "plain.db").write_bytes((folder / "optuna.db").read_bytes())
+        assert len(optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/plain.db").trials) == 4
 
-        study = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(tmp_path / "log"))))
-        assert [t.user_attrs["trial"] for t in study.trials] == [r.trial for r in records]
+    def test_another_storage_is_kept_up_to_date_and_tells_folders_apart(self, tmp_path, records):
+        storage = JournalStorage(JournalFileBackend(str(tmp_path / "log")))
+        config = searching(storage=f"journal:{tmp_path / 'log'}")
+        for parent in ("one", "other"):  # twice the same study, in folders of the same name
+            write_manifest(tmp_path / parent / "x", config, [], [])
+            Mirrors(config, tmp_path / parent / "x").add(records[:3])
+        moved = (tmp_path / "one" / "x").rename(tmp_path / "moved")
+        more = searching(storage=config.search.storage, trials=30)
+        write_manifest(moved, more, [], [])
+        Mirrors(more, moved).add(records)
+        names = {
+            json.loads((folder / "manifest.json").read_text())["study"]: folder
+            for folder in (moved, tmp_path / "other" / "x")
+        }
+        studies = {one.study_name: one for one in optuna.get_all_study_summaries(storage)}
+        assert studies.keys() == names.keys()
+        found = {folder: optuna.load_study(study_name=name, storage=storage).trials for name, folder in names.items()}
+        assert [t.user_attrs["trial"] for t in found[moved]] == [r.trial for r in records]
+        assert [t.user_attrs["trial"] for t in found[tmp_path / "other" / "x"]] == [r.trial for r in records[:3]]
+
+    def test_a_study_from_before_there_were_names_is_given_one_that_stays(self, tmp_path):
+        (tmp_path / "manifest.json").write_text('{"runs": [{"time": "then"}]}')
+        told = []
+        for _ in range(2):
+            write_manifest(tmp_path, searching(), [], [])
+            told.append(json.loads((tmp_path / "manifest.json").read_text()))
+        assert told[0]["study"] == told[1]["study"]
+        assert [run["time"] for run in told[1]["runs"]][:1] == ["then"]
+        assert len(told[1]["runs"]) == 3
 
     def test_a_storage_that_does_not_open_is_told(self, tmp_path):
         url = f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}"
