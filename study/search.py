@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -363,6 +364,10 @@ class _Asking(Searcher):
 
 def _started(folder: Path, finished: set[str]) -> Iterator[dict[str, Any]]:
     """The points of trials that were begun and have no record, oldest first."""
+    for torn in (folder / "trials").glob(f"*/.{STARTED}.*"):  # of a driver that was killed while it wrote
+        torn.unlink()
+        with suppress(OSError):
+            torn.parent.rmdir()  # unless there is more in it
     for path in sorted((folder / "trials").glob(f"*/{STARTED}"), key=lambda path: path.stat().st_mtime):
         if path.parent.name not in finished:
             yield json.loads(path.read_text())

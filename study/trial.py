@@ -91,7 +91,7 @@ def run_trial(
     freshly trained discriminator. What `measure` finds joins the metrics, its time as `measuring_seconds`.
     """
     result, checkpoint = folder / "result.json", folder / "checkpoint.safetensors"
-    for torn in folder.glob(".*.safetensors.*"):
+    for torn in folder.glob(".*.*.*"):
         torn.unlink()  # of a process that was killed while it wrote
     if result.exists():
         checkpoint.unlink(missing_ok=True)

@@ -171,6 +171,17 @@ def test_neural_networks_are_given_to_a_gpu_in_programs(one_logical_gpu, images,
     assert measured(jobs[:2], 0.5) == {job: together[job] for job in jobs[:2]}
 
 
+def test_what_a_kill_left_of_a_point_goes_and_with_it_a_trial_that_is_nothing_else(tmp_path):
+    from study.search import STARTED, _started
+
+    for place in ("new", "begun"):
+        (tmp_path / "trials" / place).mkdir(parents=True)
+        (tmp_path / "trials" / place / f".{STARTED}.x1y2").touch()
+    (tmp_path / "trials" / "begun" / STARTED).write_text('{"latent.gaussian": 9}')
+    assert list(_started(tmp_path, set())) == [{"latent.gaussian": 9}]
+    assert [path.name for path in tmp_path.rglob("*")] == ["trials", "begun", STARTED]
+
+
 @pytest.mark.parametrize("scheduler", ["asha", "median"])
 def test_a_scheduler_goes_on_beside_a_trial_that_failed(scheduler):
     """Tune hands a scheduler the last thing a trial reported, whatever that was."""

@@ -60,7 +60,8 @@ def test_a_finished_trial_yields_its_last_epoch_again(images, tmp_path):
 def test_what_a_kill_left_beside_a_finished_trial_goes(images, tmp_path):
     list(run_trial(spec(), images[:80], images[80:], tmp_path))
     finished = sorted(path.name for path in tmp_path.iterdir())
-    for name in ("checkpoint.safetensors", ".decoder.safetensors.x1y2"):
+    torn = ".decoder.safetensors.x1y2", ".result.json.x1y2", ".started.json.x_y2"
+    for name in ("checkpoint.safetensors", *torn):
         (tmp_path / name).touch()
     list(run_trial(spec(), images[:80], images[80:], tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == finished
