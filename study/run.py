@@ -15,7 +15,7 @@ from study.artifacts import artifact, keep_samples
 from study.config import InputError, StudyConfig
 from study.config_text import to_plain
 from study.evaluate import Pictures, ReconstructionJob
-from study.front import finalists
+from study.front import finalists, own_points
 from study.jobs import (
     SHOWN,
     attack_jobs,
@@ -111,6 +111,12 @@ def _search(
 
     left = max(0, config.search.trials - len(search_records(records.records)))
     shown = _Shown(config, out, progress, "search", left)
+    for latent, point in zip(config.latents, own_points(config), strict=True):
+        if point is None:
+            progress.note(
+                f"latents, {latent.gaussian}+{latent.categorical}: lies outside search.space and is not tried there, "
+                f"but confirmed on fresh seeds: widen the space to have it tried"
+            )
 
     def make(ended: Ended, role: str, detail: dict[str, Any]) -> Record:
         record = _trial_record(config, ended, out, storage, role, detail)
