@@ -1,12 +1,16 @@
 """A search from its first proposal to its verdict, on Ray, once; and, slowly, on the real archives."""
 
 import json
+import os
+from pathlib import Path
 
 import optuna
 import pytest
 
 from study.records import read_records
 from tests.conftest import known, listed, run_study
+from tests.failing import sitecustomize as failing
+from tests.failing.sitecustomize import KILLED, KILLED_ONCE, NOT_A_NUMBER, OUT_OF_MEMORY
 from tests.kill import check_search, run_killed
 
 SEARCH = """
@@ -136,11 +140,47 @@ class TestWhatASearchLeaves:
             assert f"figures/{name}.svg" in text
             assert (searched / "figures" / f"{name}.csv").read_text().count("\n") > 1
 
+    def test_a_latent_outside_the_space_is_told(self, searched):
+        told = (searched.parent / f"{searched.name}.log").read_text()
+        assert "latents, 12+4: lies outside search.space" in " ".join(told.split())
+
     def test_every_file_has_its_line(self, searched):
         patterns = [name for title in ("Files", "After a search") for (names,) in listed(title) for name in names]
         files = [str(path.relative_to(searched)) for path in searched.rglob("*") if path.is_file()]
         assert "optuna.db" in files
         assert [name for name in files if not known(name, patterns)] == []
+
+
+def test_whatever_befalls_trials_the_search_ends_and_says_what_it_was(tmp_path, monkeypatch):
+    """Real processes that die, once or as often as they are begun; no memory; an objective that is no number."""
+    rates = [0.001, KILLED, KILLED_ONCE, OUT_OF_MEMORY, NOT_A_NUMBER]
+    text = SEARCH.partition("space = [")[0].replace("trials = 8", "trials = 20").replace('"asha"', '"none"')
+    text = text.replace("[[tasks]]", "batch_size = 32\n[[tasks]]").replace('names = ["ridge"]', "names = []")
+    text += f'space = [{{key = "training.learning_rate", choices = {rates}}}]\n[resources]\nretries = 1\n'
+    (tmp_path / "failing.toml").write_text(text)
+    monkeypatch.setenv("FAILING", str(tmp_path / "log"))
+    places = [str(Path(failing.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, places)))
+    out = tmp_path / "out"
+    run_study("run", tmp_path / "failing.toml", "--out", out)
+    check_search(out, trials=len(rates))  # of 20: none is proposed again, none left running in Optuna's copy
+    records = {r.detail["params"]["training.learning_rate"]: r for r in trials(out, "search")}
+    reasons = {rate: r.detail["reason"] for rate, r in records.items() if r.what["status"] == "failed"}
+    assert {rate for rate, r in records.items() if r.what["status"] == "complete"} == {0.001, KILLED_ONCE}
+    assert reasons.keys() == {KILLED, OUT_OF_MEMORY, NOT_A_NUMBER}
+    assert "died unexpectedly" in reasons[KILLED]
+    assert reasons[OUT_OF_MEMORY].startswith("OutOfMemoryError: CUDA out of memory.")
+    assert reasons[NOT_A_NUMBER] == "ArithmeticError: objective.held_out_mse is nan"
+    seen = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    seen = {rate: [(int(epoch), pid) for of, epoch, pid in seen if float(of) == rate] for rate in rates}
+    (_, first), (_, again), *_ = seen[KILLED]
+    assert first != again
+    epochs, processes = zip(*seen[KILLED_ONCE][:4], strict=True)  # fresh seeds come after
+    assert epochs == (1, 2, 2, 3)  # the second process goes on from the checkpoint of the first epoch
+    assert processes[0] == processes[1] != processes[2] == processes[3]
+    assert {path.name for path in (out / "trials").iterdir()} == {
+        r.trial for r in read_records(out) if r.kind == "trial" and r.what["status"] == "complete"
+    }
 
 
 @pytest.mark.slow
