@@ -259,6 +259,11 @@ def _storage(url: str) -> BaseStorage:
         if url.startswith("journal:"):
             return JournalStorage(JournalFileBackend(url.removeprefix("journal:")))
         return RDBStorage(url)
+    except ImportError:
+        raise InputError(
+            f"search.storage = {url!r}: needs the driver of its database: for postgresql+psycopg:// "
+            f"pip install 'masked-study[postgres]'"
+        ) from None
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import sys
 
 import numpy as np
 import optuna
@@ -292,6 +293,11 @@ class TestMirrors:
         url = f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}"
         with pytest.raises(InputError, match=rf"search.storage = '{url}': cannot be opened"):
             Mirrors(searching(storage=url), tmp_path)
+
+    def test_a_storage_without_its_driver_is_told(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "psycopg", None)
+        with pytest.raises(InputError, match=r"needs the driver of its database: .*masked-study\[postgres\]"):
+            Mirrors(searching(storage="postgresql+psycopg://lab@127.0.0.1/x"), tmp_path)
 
 
 class TestObjectives:
