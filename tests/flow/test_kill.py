@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import run_study
 from tests.flow.test_search import SEARCH
 from tests.hosts import require_hosts
-from tests.kill import PHASES, main, start, timeless
+from tests.kill import PHASES, check_search, main, start, timeless
 
 #: The same without a search: enough to be killed in every phase, and no more.
 SMALL = "instances = 2\n" + SEARCH.partition("[search]")[0]
@@ -59,21 +59,33 @@ cp -r {room}/study {kept}
 """
 
 
-@pytest.mark.slow
-def test_a_full_disk_is_told_and_loses_nothing(finished, tiny_toml, tmp_path):
+def run_on_a_full_disk(toml, folder):
+    """Run a study on a disk that is full twice, and then large; the folder that is left."""
     require_hosts()
     sizes = ("400k", "1500k", "400m")
     script = FULL.format(
-        room=tmp_path / "room", kept=tmp_path / "kept", sizes=" ".join(sizes), python=sys.executable, toml=tiny_toml
+        room=folder / "room", kept=folder / "kept", sizes=" ".join(sizes), python=sys.executable, toml=toml
     )
     done = subprocess.run(["unshare", "--mount", "bash", "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [*(f"at {size}: 2" for size in sizes[:-1]), f"at {sizes[-1]}: 0"], done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("study: ")]
     assert len(told) == len(sizes) - 1
-    assert all("cannot be written" in line and "No space left on device" in line for line in told)
+    full = re.compile("cannot be written .*(No space left on device|disk is full|disk I/O error)")
+    assert all(full.search(line) for line in told), told
     assert "Traceback" not in done.stderr
-    assert timeless(tmp_path / "kept") == timeless(finished)
+    return folder / "kept"
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_loses_nothing(finished, tiny_toml, tmp_path):
+    assert timeless(run_on_a_full_disk(tiny_toml, tmp_path)) == timeless(finished)
+
+
+@pytest.mark.slow
+def test_a_search_on_a_full_disk_loses_nothing_and_runs_nothing_twice(tmp_path):
+    (tmp_path / "search.toml").write_text(SEARCH)
+    check_search(run_on_a_full_disk(tmp_path / "search.toml", tmp_path), trials=8)
 
 
 @pytest.mark.slow
