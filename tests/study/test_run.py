@@ -50,7 +50,7 @@ def test_a_gpu_that_torch_does_not_see_is_told_once(tmp_path):
     from study.run import _Shown
 
     notes = []
-    progress = SimpleNamespace(phase=lambda *_: None, note=notes.append)
+    progress = SimpleNamespace(phase=lambda *_, **__: None, note=notes.append)
     for name, device in (("a", "NVIDIA A10G"), ("b", "cpu"), ("c", "cpu")):
         (tmp_path / "trials" / name).mkdir(parents=True)
         (tmp_path / "trials" / name / "result.json").write_text(json.dumps({"device": device}))
