@@ -34,7 +34,7 @@ def measure(trials: int, epochs: int, cores: int = 2) -> dict[str, float]:
             "space": [{"key": "training.learning_rate", "low": 5e-4, "high": 2e-3, "log": True}],
         },
     }  # fmt: skip
-    config = from_table(StudyConfig, table, where="benchmark")
+    config = from_table(StudyConfig, table)
     with tempfile.TemporaryDirectory() as name:
         out, clock, begin = Path(name) / "search", Clock(), time.monotonic()
         with clock:

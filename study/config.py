@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,8 +35,8 @@ class InputError(ValueError):
 class LatentPoint:
     """One latent configuration: a point of the study."""
 
-    gaussian: int = LatentConfig.gaussian
-    """Dimensions of the Gaussian part."""
+    gaussian: int | None = None
+    """Dimensions of the Gaussian part; unset, what `ratio` says, or 384."""
     categorical: int = 20
     """Dimensions of the categorical part, or 0."""
     ratio: float | None = None
@@ -50,20 +51,27 @@ class LatentPoint:
     """Autoencoders trained for this configuration; unset, the study's `instances`."""
 
     def __post_init__(self) -> None:
-        LatentConfig(gaussian=self.gaussian, categorical=self.categorical)
-        if self.ratio is not None:
-            require(self.gaussian == LatentConfig.gaussian, "gaussian", self.gaussian, "unset, because `ratio` sets it")
+        gaussian = LatentConfig.gaussian if self.gaussian is None else self.gaussian
+        LatentConfig(gaussian=gaussian, categorical=self.categorical)
+        if self.ratio is None:
+            object.__setattr__(self, "gaussian", gaussian)
+        else:
+            require(self.gaussian is None, "gaussian", self.gaussian, "unset, because `ratio` sets it")
             require(0 < self.ratio <= 8, "ratio", self.ratio, "above 0, up to 8")
+        if self.batch_size is not None:
+            TrainingConfig(batch_size=self.batch_size)
         require(self.instances is None or 1 <= self.instances <= 1000, "instances", self.instances, "from 1 to 1000")
 
     def sized(self, pixels: int) -> LatentPoint:
         """The same point with a number in the place of its ratio, for images of so many numbers."""
         if self.ratio is None:
             return self
-        length = round(self.ratio * pixels)
-        wanted = f"more: of {length} numbers in all, none is left beside `categorical`"
-        require(length > self.categorical, "ratio", self.ratio, wanted)
-        return dataclasses.replace(self, gaussian=length - self.categorical, ratio=None)
+        gaussian = round(self.ratio * pixels) - self.categorical
+        try:
+            LatentConfig(gaussian=gaussian, categorical=self.categorical)
+        except ValueError as error:
+            raise ValueError(f"ratio = {self.ratio}: of an image of {pixels} numbers it makes {error}") from None
+        return dataclasses.replace(self, gaussian=gaussian, ratio=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +123,9 @@ class EncodersConfig:
 
     from_: str | None = None
     """Folder of a study or of `study train`: its pairs are used, nothing is trained. Unset, they are trained."""
+
+    def __post_init__(self) -> None:
+        require(self.from_ != "", "from", self.from_, "a folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +220,7 @@ class StudyConfig:
             "different whole numbers from 1 to 100000",
         )
         require(len(self.latents) >= 1, "latents", self.latents, "at least one latent configuration")
-        object.__setattr__(self, "latents", tuple(point.sized(self.network.pixels) for point in self.latents))
+        object.__setattr__(self, "latents", tuple(self._sized()))
         names = [task.data for task in self.tasks]
         require(len(set(names)) == len(names), "tasks", names, "different data sets")
         points = [self.autoencoder(point) for point in self.latents]
@@ -219,6 +230,13 @@ class StudyConfig:
             require(self.encoders.from_ is None, "encoders.from", self.encoders.from_, "unset where a search trains")
             self.search.check(self.autoencoder(self.latents[0]))
 
+    def _sized(self) -> Iterator[LatentPoint]:
+        for number, point in enumerate(self.latents):
+            try:
+                yield point.sized(self.network.pixels)
+            except ValueError as error:
+                raise ValueError(f"latents[{number}].{error}") from None
+
     def autoencoder(self, point: LatentPoint) -> AutoencoderConfig:
         """The complete configuration of the autoencoders of one point."""
         training, network = self.training, self.network
@@ -227,6 +245,8 @@ class StudyConfig:
         if point.whiten is not None and point.whiten != training.whiten:
             network = dataclasses.replace(network, couplings=None)
             training = dataclasses.replace(training, whiten=point.whiten)
-        training = dataclasses.replace(training, batch_size=point.batch_size or training.batch_size)
+        if point.batch_size is not None:
+            training = dataclasses.replace(training, batch_size=point.batch_size)
+        assert point.gaussian is not None  # since it is sized
         latent = LatentConfig(gaussian=point.gaussian, categorical=point.categorical)
         return AutoencoderConfig(latent=latent, network=network, training=training)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from study.config import InputError, StudyConfig
 from study.search_config import OF_SECRECY
+from study.shapes import UNREADABLE_TEXT
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -38,75 +39,103 @@ def read_config(name_or_file: str, settings: list[str]) -> StudyConfig:
             f"there are {', '.join(known)}, or give a .toml file"
         )
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        tomllib.loads(text)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, *UNREADABLE_TEXT) as error:
         raise InputError(f"{path}: cannot be read as TOML: {error}") from None
+    try:
+        return _configured(text, settings)
+    except InputError as error:
+        raise InputError(_blamed(path, text, settings, str(error))) from None
+
+
+def _configured(text: str, settings: list[str]) -> StudyConfig:
+    values = tomllib.loads(text)
     for setting in settings:
         _apply(values, setting)
-    return from_table(StudyConfig, values, where=str(path))
+    config: StudyConfig = from_table(StudyConfig, values)
+    return config
+
+
+def _blamed(path: Path, text: str, settings: list[str], message: str) -> str:
+    """The message under the file, or under the first setting with which it comes up."""
+    for count in range(len(settings)):
+        try:
+            _configured(text, settings[:count])
+        except InputError as error:
+            if str(error) == message:
+                break
+    else:
+        count = len(settings)
+    if not count:
+        return f"{path}: {message}"
+    key = settings[count - 1].partition("=")[0].strip()
+    # The value as the message has it: one that holds a password is not told.
+    return f"--set {message.replace(' = ', '=', 1) if message.startswith(f'{key} = ') else f'{key}: {message}'}"
 
 
 def _apply(values: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
-        raise InputError(f"--set {setting!r}: must be key=value, for example training.epochs=2")
+        raise InputError("must be key=value, for example training.epochs=2")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
+    except RecursionError as error:
+        raise InputError(f"cannot be read as TOML: {error}") from None
     *sections, last = key.strip().split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise InputError(f"--set {setting!r}: {section} is not a section")
+            raise InputError(f"{section} is not a section")
     values[last] = value
 
 
-def from_table(cls: type[Any], table: Mapping[str, Any], *, where: str, path: str = "") -> Any:
-    """Build a configuration dataclass from a TOML table; `InputError` names the file and the dotted key."""
+def from_table(cls: type[Any], table: Mapping[str, Any], path: str = "") -> Any:
+    """Build a configuration dataclass from a TOML table; `InputError` names the dotted key, its value, the way out."""
     hints = typing.get_type_hints(cls)
     fields = {f.name.rstrip("_"): f.name for f in dataclasses.fields(cls)}
     for key in table:
         if key not in fields:
-            raise InputError(f"{where}: unknown key {path}{key}{_suggestion(key, list(fields))}")
-    values = {fields[key]: _convert(hints[fields[key]], value, where, f"{path}{key}") for key, value in table.items()}
+            raise InputError(f"unknown key {path}{key}{_suggestion(key, list(fields))}")
+    values = {fields[key]: _convert(hints[fields[key]], value, f"{path}{key}") for key, value in table.items()}
     for f in dataclasses.fields(cls):
         if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise InputError(f"{where}: {path}{f.name} is missing: give it a value")
+            raise InputError(f"{path}{f.name} is missing: give it a value")
     try:
         return cls(**values)
     except ValueError as error:
-        raise InputError(f"{where}: {path}{error}") from None
+        raise InputError(f"{path}{error}") from None
 
 
-def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
+def _convert(hint: Any, value: Any, key: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return from_table(typing.cast("type[Any]", hint), value, where=where, path=f"{key}.")
+        return from_table(typing.cast("type[Any]", hint), value, f"{key}.")
     if origin is Literal and value in arguments:
         return value
     if origin in (typing.Union, types.UnionType):
         inner = [a for a in arguments if a is not type(None)]
-        return None if value is None else _convert(inner[0], value, where, key)
+        return None if value is None else _convert(inner[0], value, key)
     if origin is tuple and isinstance(value, list):
         every = arguments[1:] == (...,)
         if every or len(arguments) == len(value):
             kinds = [arguments[0]] * len(value) if every else arguments
             return tuple(
-                _convert(kind, item, where, f"{key}[{i}]")
-                for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
+                _convert(kind, item, f"{key}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
             )
     if hint is float and type(value) in (int, float):
         if value != value or value in (float("inf"), float("-inf")):
-            raise InputError(f"{where}: {key} = {value!r}: must be a finite number")
+            raise InputError(f"{key} = {value!r}: must be a finite number")
         return float(value)
     if hint is Any:
         return tuple(value) if isinstance(value, list) else value
     if hint in (int, bool, str) and type(value) is hint:
         return value
-    raise InputError(f"{where}: {key} = {value!r}: must be {_kind(hint)}")
+    raise InputError(f"{key} = {value!r}: must be {_kind(hint)}")
 
 
 def _kind(hint: Any) -> str:
@@ -136,12 +165,15 @@ def to_plain(config: Any) -> dict[str, Any]:
     return plain
 
 
-def from_plain(cls: type[Any], values: Mapping[str, Any]) -> Any:
-    """Take back what `to_plain` gave."""
-    trimmed = {key.rstrip("_"): value for key, value in values.items()}
-    if "encoders" in trimmed:
-        trimmed["encoders"] = {key.rstrip("_"): value for key, value in trimmed["encoders"].items()}
-    return from_table(cls, trimmed, where="configuration")
+def from_plain(cls: type[Any], values: Any) -> Any:
+    """Take back what `to_plain` gave; `InputError` for anything else."""
+
+    def trimmed(part: Any) -> Any:
+        return {key.rstrip("_"): trimmed(v) for key, v in part.items()} if isinstance(part, Mapping) else part
+
+    if not isinstance(values, Mapping):
+        raise InputError("it is no table")
+    return from_table(cls, trimmed(values))
 
 
 #: Keys that may change from one run of a study to the next, and keys that may grow.

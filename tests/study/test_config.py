@@ -72,7 +72,14 @@ def test_every_key_is_documented():
             r"latents\[0\].gaussian = 8: must be unset, because `ratio` sets it",
         ),
         ("[[latents]]\nratio = 0.0", r"latents\[0\].ratio = 0.0: must be above 0"),
-        ("[[latents]]\nratio = 0.001\ncategorical = 3", "ratio = 0.001: must be more: of 3 numbers in all"),
+        ("[[latents]]\nratio = 0.1\ngaussian = 384", r"latents\[0\].gaussian = 384: must be unset"),
+        (
+            "[[latents]]\n[[latents]]\nratio = 0.001\ncategorical = 3",
+            r"latents\[1\].ratio = 0.001: of an image of 3072 numbers it makes gaussian = 0: must be from 1 to 8192",
+        ),
+        ("[[latents]]\nratio = 8.0", r"latents\[0\].ratio = 8.0: of .* it makes gaussian = 24556: must be from 1"),
+        ("[[latents]]\nbatch_size = 0", r"latents\[0\].batch_size = 0: must be from 2"),
+        ('[encoders]\nfrom = ""', "encoders.from = '': must be a folder"),
         (
             "[[latents]]\nratio = 0.125\ncategorical = 0\n[[latents]]\ncategorical = 0",
             "different latent configurations",
@@ -89,6 +96,7 @@ def test_every_key_is_documented():
         ('[attacks]\nnames = ["magic"]', "attacks.names = 'magic': must be one of"),
         ("[attacks]\npairs = [100, 10]", "attacks.pairs"),
         ("seed = [", "cannot be read as TOML"),
+        pytest.param("seed = " + "[" * 100_000, "cannot be read as TOML", id="deep"),
     ],
 )
 def test_what_is_amiss_is_told_by_file_key_value_and_way_out(tmp_path, text, told):
@@ -111,10 +119,33 @@ class TestSet:
         assert config.latents == (LatentPoint(gaussian=9),)
         assert config.classifiers.mlp.hidden == (4, 3)
 
-    @pytest.mark.parametrize("setting", ["epochs", "=3", "title.x=3"])
+    @pytest.mark.parametrize("setting", ["epochs", "=3", "title.x=3", "title=" + "[" * 100_000])
     def test_what_is_no_setting_is_told(self, setting):
         with pytest.raises(InputError, match="--set"):
             read_config("quick", [setting])
+
+    @pytest.mark.parametrize(
+        ("settings", "told"),
+        [
+            (["title.x=3"], "--set title.x: title is not a section"),
+            (["draws=3", "training.epochs=-5", "seed=4"], "--set training.epochs=-5: must be from 1 to 100000"),
+            (
+                ["latents=[{gaussian=0}]"],
+                "--set latents: latents[0].gaussian = 0: must be from 1 to 8192",
+            ),
+            (
+                ["network.couplings=2", "training.whiten=false"],
+                "--set training.whiten: network.couplings = 2: must be 0 without training.whiten",
+            ),
+        ],
+    )
+    def test_what_a_setting_makes_amiss_is_told_under_it(self, tmp_path, settings, told):
+        with pytest.raises(InputError) as caught:
+            read_config("quick", settings)
+        assert str(caught.value) == told
+        path = written(tmp_path, "draws = -1")
+        with pytest.raises(InputError, match=r"study.toml: draws = -1: must be from 1"):
+            read_config(path, ["seed=3"])
 
 
 @given(

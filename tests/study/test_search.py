@@ -102,9 +102,12 @@ class TestSpace:
             ('search.space=[{key="latent.gaussian", choices=[16.5, 32]}]', "choices of the field's kind"),
             ('search.space=[{key="training.betas", choices=[[0.5]]}]', "lists of 2"),
             ('search.space=[{key="network.widths", choices=[[[8]], [[16]]]}]', "choices of the field's kind"),
-            ("search.storage=postgresql://lab:s3cret@host/x", "without a password"),
-            ("search.fresh_seeds=1", "fresh_seeds = 1: must be from 2"),
-            ("search.sampler=tpee", "sampler = 'tpee': must be one of tpe, nsga2"),
+            (
+                "search.storage=postgresql://lab:s3cret@host/x",
+                "^--set search.storage='…': must be a URL without a password",
+            ),
+            ("search.fresh_seeds=1", "fresh_seeds=1: must be from 2"),
+            ("search.sampler=tpee", "sampler='tpee': must be one of tpe, nsga2"),
             ("encoders.from=x", "unset where a search trains"),
         ],
     )
