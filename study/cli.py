@@ -186,8 +186,10 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _tensorboard(options: argparse.Namespace) -> None:
+    from study.opening import read_folder_config
     from study.views.tensorboard import write_tensorboard
 
+    read_folder_config(options.folder)  # else any folder of that name would do
     place = options.folder / "tensorboard"
     if options.rebuild or not place.exists():
         write_tensorboard(options.folder)

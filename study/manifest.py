@@ -15,6 +15,7 @@ from typing import Any
 
 from study.config import StudyConfig
 from study.datasets import ImageSet
+from study.opening import read_manifest
 from study.records import HOST, write_whole
 from study.trial import TrialSpec
 
@@ -27,8 +28,8 @@ def write_manifest(folder: Path, config: StudyConfig, specs: list[TrialSpec], da
     The name, `study`, is made once and goes where the folder goes, into a bucket or under another name.
     """
     path = folder / "manifest.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
-    runs = before.get("runs", [])
+    before = read_manifest(folder) if path.exists() else {"runs": []}
+    runs = before["runs"]
     content = {
         "schema": 1,
         "study": before.get("study") or f"{folder.name}-{secrets.token_hex(4)}",
@@ -47,7 +48,7 @@ def write_manifest(folder: Path, config: StudyConfig, specs: list[TrialSpec], da
 def end_manifest(folder: Path) -> None:
     """Write down that the last run measured all there was to measure."""
     path = folder / "manifest.json"
-    content = json.loads(path.read_text())
+    content = read_manifest(folder)
     content["runs"][-1]["ended"] = _now()
     write_whole(path, json.dumps(content, indent=2) + "\n")
 

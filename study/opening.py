@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -17,6 +18,7 @@ from study.config_text import from_plain, refused_changes, to_plain
 from study.datasets import ImageSet
 from study.pictures import Images
 from study.records import write_whole
+from study.shapes import parsed, read_json
 from study.trial import TrialSpec, read_result
 
 #: What a study that ended before it began leaves, empty.
@@ -78,7 +80,8 @@ def check_folder(out: Path, config: StudyConfig) -> None:
 
 def refuse_another(place: str, kept: bytes, *, config: StudyConfig, instead: str) -> None:
     """Raise `InputError` unless `kept`, the `config.json` of a place, is of a study that this one may continue."""
-    if differences := refused_changes(_parsed(f"{place}/config.json", kept), config):
+    known = _config(f"{place}/config.json", parsed(f"{place}/config.json", kept, CONFIG))
+    if differences := refused_changes(known, config):
         raise InputError(
             f"{place}: holds a study that differs in {'; '.join(differences)}: choose another {instead}, or ask for "
             f"the same with at most more draws, instances or latent configurations"
@@ -87,18 +90,39 @@ def refuse_another(place: str, kept: bytes, *, config: StudyConfig, instead: str
 
 def read_folder_config(folder: Path) -> StudyConfig:
     """The configuration of the study in a folder; `InputError` where there is none."""
-    path = folder / "config.json"
-    try:
-        return _parsed(str(path), path.read_bytes())
-    except OSError:
-        raise InputError(f"{folder}: holds no study (no config.json)") from None
+    if not (folder / "config.json").exists():
+        raise InputError(f"{folder}: holds no study (no config.json): run `study run` first")
+    return _config(str(folder / "config.json"), read_json(folder / "config.json", CONFIG))
 
 
-def _parsed(path: str, content: bytes) -> StudyConfig:
+#: What every `config.json` has: others would be taken for a study with the defaults.
+CONFIG = {
+    "seed": int,
+    **dict.fromkeys(("data", "network", "training"), dict),
+    **dict.fromkeys(("latents", "tasks"), list),
+}
+
+#: What views take from `manifest.json`.
+MANIFEST = {
+    "title": str,
+    "seed": int,
+    "encoders_from": str | None,
+    "data": {str: {"sha256": str, "train": int, "test": int}},
+    "runs": [{**dict.fromkeys(("time", "system", "python", "commit"), str), "cores": int | None, "packages": dict}],
+}
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Where the numbers of the study in a folder come from; `InputError` where that is lost."""
+    manifest: dict[str, Any] = read_json(folder / "manifest.json", MANIFEST)
+    return manifest
+
+
+def _config(path: str, values: Any) -> StudyConfig:
     try:
-        config: StudyConfig = from_plain(StudyConfig, json.loads(content))
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: is not the configuration of a study ({error})") from None
+        config: StudyConfig = from_plain(StudyConfig, values)
+    except InputError as error:
+        raise InputError(f"{path}: is not the configuration of a study ({error}): bring it back") from None
     return config
 
 

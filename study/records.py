@@ -26,6 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from study.config import InputError
+from study.shapes import UNREADABLE_TEXT, amiss
 
 HOST = socket.gethostname()
 
@@ -56,6 +57,40 @@ class Record:
     seconds: float = 0.0
     host: str = HOST
 
+
+#: What views take from a record beside, by its kind.
+SHAPES: dict[str, Any] = {
+    "trial": {"what": {"status": str, "recipe": str}},
+    "trial complete": {"metrics": dict.fromkeys(("reconstruction_loss", "held_out_mse"), int | float)},
+    "reconstruction": {
+        "what": {"decoder": str, "images": str, "pair": str},
+        "metrics": dict.fromkeys(("mse", "sigma_images", "sigma_batches", "n"), float),
+    },
+    "classification": {
+        "what": {
+            **dict.fromkeys(("representation", "dataset", "protocol", "classifier"), str),
+            **dict.fromkeys(("classes", "draw"), int),
+            "class_names": [str],
+        },
+        "metrics": dict.fromkeys(("accuracy", "precision", "recall"), float),
+        "detail": {"confusion": [[int]]},
+    },
+    "attack": {
+        "what": {**dict.fromkeys(("attack", "dataset", "representation"), str), "k": int, "draw": int},
+        "metrics": dict.fromkeys(
+            ("mse", "sigma_images", "psnr", "ssim", "top1", "top5", "mrr", "recognised", "n"), float
+        ),
+        "detail": {"target": float, "pool": int},
+    },
+}
+
+#: What every record has.
+SHAPE = {
+    **dict.fromkeys(("kind", "key", "trial", "variant", "host"), str),
+    **dict.fromkeys(("gaussian", "categorical", "batch_size", "instance", "seed"), int),
+    **dict.fromkeys(("what", "metrics", "detail"), dict),
+    "seconds": float,
+}
 
 #: What a study that is published may hold in place of its records; who goes on with it unpacks them.
 PACKED = "records.jsonl.gz"
@@ -114,12 +149,27 @@ class RecordFile:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """All records of a study's folder; `InputError` for a file that is not ours."""
+    """All records of a study's folder; `InputError` for a file that is not ours, or a record that no view can show."""
+    path, records = folder / "records.jsonl", []
     try:
         lines = _content(folder).decode().splitlines(keepends=True)
-        return [Record(**json.loads(line)) for line in lines if line.endswith("\n")]
-    except (ValueError, TypeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{folder / 'records.jsonl'}: is not a file of records ({error})") from None
+        for line in lines:
+            if line.endswith("\n"):
+                records.append(Record(**json.loads(line)))
+    except (TypeError, EOFError, zlib.error, gzip.BadGzipFile, *UNREADABLE_TEXT) as error:
+        where = f"line {len(records) + 1}, " if records else ""
+        raise InputError(f"{path}: is not a file of records ({where}{error})") from None
+    for number, record in enumerate(records, 1):
+        if odd := _odd(record):
+            raise InputError(f"{path}: line {number}: {odd}: remove the line, and `study run` measures it again")
+    return records
+
+
+def _odd(record: Record) -> str:
+    told, kind = vars(record), record.kind
+    if odd := amiss(told, SHAPE) or amiss(told, SHAPES.get(kind, {})):
+        return odd
+    return amiss(told, SHAPES.get(f"{kind} {record.what.get('status')}", {}))
 
 
 def _content(folder: Path) -> bytes:

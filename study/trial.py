@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig
+from aae.config import AutoencoderConfig
 from aae.keys import save_pair, write_private
 from aae.masking import mask
 from aae.networks import Autoencoder
@@ -21,9 +21,10 @@ from aae.priors import judge
 from aae.training import Images, TrainingState, train_epochs
 from engine import device_name
 from study.config import InputError, StudyConfig
-from study.config_text import from_table, to_plain
+from study.config_text import from_plain, to_plain
 from study.records import write_whole
 from study.seeds import derive, identity
+from study.shapes import UNREADABLE_TEXT, amiss, read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +46,10 @@ class TrialSpec:
         return {"config": to_plain(self.config), "instance": self.instance, "seed": self.seed}
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> TrialSpec:
-        parts = {"latent": LatentConfig, "network": NetworkConfig, "training": TrainingConfig}
-        config = {key: from_table(parts[key], values, where="trial") for key, values in plain["config"].items()}
-        return cls(config=AutoencoderConfig(**config), instance=plain["instance"], seed=plain["seed"])
+    def from_plain(cls, plain: Any) -> TrialSpec:
+        """Take back what `plain` gave; `InputError` for anything else."""
+        spec: TrialSpec = from_plain(cls, plain)
+        return spec
 
 
 def trial_specs(study: StudyConfig, chosen: Iterable[AutoencoderConfig] = ()) -> list[TrialSpec]:
@@ -119,12 +120,20 @@ def run_trial(
     yield history[-1]
 
 
+#: What a trial's files say of it: numbers of its epochs, among them those that all trials have.
+ALWAYS = ("epoch", "reconstruction_loss", "generating_loss", "discriminator_loss", "held_out_mse", "seconds")
+EPOCH = dict.fromkeys((str, *ALWAYS), int | float)
+HISTORY = {"trial": {"config": dict.fromkeys(("latent", "network", "training"), dict)}, "history": [EPOCH]}
+
+
 def read_result(folder: Path) -> dict[str, Any]:
-    """What a finished trial wrote: `trial`, `pair`, `device`, `history`; `InputError` where that is lost."""
+    """What a finished trial wrote: `trial`, `pair`, `device`, `history`; `InputError` where that is lost or foreign."""
+    path = folder / "result.json"
+    result: dict[str, Any] = read_json(path, {**HISTORY, "pair": str})
     try:
-        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / 'result.json'}: cannot be read ({error}): bring it back") from None
+        TrialSpec.from_plain(result["trial"])
+    except InputError as error:
+        raise InputError(f"{path}: is not the result of a trial ({error}): bring it back") from None
     return result
 
 
@@ -135,10 +144,18 @@ def read_progress(folder: Path) -> tuple[TrialSpec, list[dict[str, float]]] | No
         return TrialSpec.from_plain(result["trial"]), result["history"]
     try:
         with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
-            header = file.metadata() or {}
+            return _told(file.metadata())
     except (SafetensorError, OSError):
         return None
-    return TrialSpec.from_plain(json.loads(header["trial"])), json.loads(header["history"])
+
+
+def _told(header: dict[str, str] | None) -> tuple[TrialSpec, list[dict[str, float]]] | None:
+    """What a checkpoint says of its trial; None where it is another program's."""
+    try:
+        told = {key: json.loads((header or {})[key]) for key in HISTORY}
+        return None if amiss(told, HISTORY) else (TrialSpec.from_plain(told["trial"]), told["history"])
+    except (KeyError, *UNREADABLE_TEXT):
+        return None
 
 
 def encoder_parameters(result: dict[str, Any]) -> int:
@@ -155,15 +172,14 @@ def _resume(state: TrainingState, checkpoint: Path, spec: TrialSpec) -> list[dic
         return []
     try:
         with safe_open(checkpoint, framework="pt") as file:
-            header = file.metadata() or {}
+            told = _told(file.metadata())
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError):
         return []
-    if json.loads(header.get("trial", "null")) != spec.plain():
+    if told is None or told[0] != spec:
         return []
     state.load(tensors)
-    history: list[dict[str, float]] = json.loads(header["history"])
-    return history
+    return told[1]
 
 
 def _fresh_discriminators(state: TrainingState, train: Images, held_out: Images) -> dict[str, float]:

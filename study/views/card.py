@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import pandas as pd
 
 from attacks import WITH_PAIRS, WITHOUT_PAIRS
 from study.aggregate import summarise
-from study.config import InputError
+from study.config import DataConfig, InputError
+from study.opening import read_folder_config, read_manifest
 from study.records import Record, read_records
 from study.trial import TrialSpec, read_result
 from study.unmasking import summarise_attacks
@@ -49,10 +49,7 @@ def write_card(folder: Path, trial: str | None = None) -> Path:
     Raises:
         InputError: there is no study, no complete encoder, or none of that name.
     """
-    try:
-        manifest, config = (json.loads((folder / name).read_text()) for name in ("manifest.json", "config.json"))
-    except (OSError, ValueError):
-        raise InputError(f"{folder}: holds no finished study: run `study run` first") from None
+    config, manifest = read_folder_config(folder), read_manifest(folder)
     records = read_records(folder)
     chosen = _chosen(folder, records, trial)
     mine = [r for r in records if r.trial == chosen.trial]
@@ -60,7 +57,7 @@ def write_card(folder: Path, trial: str | None = None) -> Path:
     tried = _attackers(summary)
     title = f"Masking card: {chosen.trial}"
     sections = [
-        Section("The encoder", _encoder(folder, chosen, summary, manifest, config["data"])),
+        Section("The encoder", _encoder(folder, chosen, summary, manifest, config.data)),
         Section("Use: accuracy on masked images", [_use(summary)], [("Best classifier", _accuracy(summary))]),
         Section("What attackers restore", _attacked(summary, mine), [("Each attacker", tried)] if len(tried) else []),
         Section("Threat model", _threats(summary)),
@@ -82,12 +79,10 @@ def _chosen(folder: Path, records: list[Record], trial: str | None) -> Record:
     return (wanted or complete)[0]
 
 
-def _encoder(
-    folder: Path, chosen: Record, summary: Summary, manifest: dict[str, Any], data: dict[str, Any]
-) -> list[str]:
-    images = manifest["data"][data["autoencoder"]]["train"] - data["held_out"]
-    images = min(images, data["train_images"] or images)
-    where = f"on {images:,} images of {data['autoencoder']}"
+def _encoder(folder: Path, chosen: Record, summary: Summary, manifest: dict[str, Any], data: DataConfig) -> list[str]:
+    images = manifest["data"][data.autoencoder]["train"] - data.held_out
+    images = min(images, data.train_images or images)
+    where = f"on {images:,} images of {data.autoencoder}"
     if manifest["encoders_from"]:
         where = f"by another study, {manifest['encoders_from']}"
     result = read_result(folder / "trials" / chosen.trial)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
+from study.config import StudyConfig
 from study.views.page import Section
 
 #: Each item of the paper, and the section that has its counterpart, or why none has.
@@ -27,8 +26,8 @@ ITEMS = (
 )
 
 
-def section(config: dict[str, Any]) -> Section:
-    """The two tables, for a study whose `config.json` this is."""
+def section(config: StudyConfig) -> Section:
+    """The two tables, for a study of this configuration."""
     return Section(
         "The paper, item by item",
         ["What neither table names of the choices made here stands in docs/protocol.md."],
@@ -39,38 +38,33 @@ def section(config: dict[str, Any]) -> Section:
     )
 
 
-def _settings(config: dict[str, Any]) -> list[tuple[str, str, str]]:
-    training, learned, data = config["training"], config["classifiers"], config["data"]
-    size, betas = config["network"]["image_size"], ", ".join(map(str, training["betas"]))
-    latents = dict.fromkeys(
-        f"{n['gaussian']} + {n['categorical']}"
-        if n["gaussian"]
-        else f"{n['ratio']:g} of the image + {n['categorical']}"
-        for n in config["latents"]
-    )
-    tasks = "; ".join(f"{task['data']}: {', '.join(map(str, task['classes']))}" for task in config["tasks"])
-    used = f"{data['train_images']:,} images" if data["train_images"] else "the training part"
-    split = "training and test part merged, 8:2" if "paper" in config["protocols"] else "not studied"
+def _settings(config: StudyConfig) -> list[tuple[str, str, str]]:
+    training, learned, data = config.training, config.classifiers, config.data
+    size, betas = config.network.image_size, ", ".join(map(str, training.betas))
+    latents = dict.fromkeys(f"{point.gaussian} + {point.categorical}" for point in config.latents)
+    tasks = "; ".join(f"{task.data}: {', '.join(map(str, task.classes))}" for task in config.tasks)
+    used = f"{data.train_images:,} images" if data.train_images else "the training part"
+    split = "training and test part merged, 8:2" if "paper" in config.protocols else "not studied"
     return [
         (
             "set A, without labels",
             "CIFAR-10, 60,000 images, 6,000 a class",
-            f"{data['autoencoder']}, {used}, {data['held_out']:,} of them kept for validation",
+            f"{data.autoencoder}, {used}, {data.held_out:,} of them kept for validation",
         ),
-        ("size of an image", "32x32x3", f"{size}x{size}x{config['network']['channels']}"),
+        ("size of an image", "32x32x3", f"{size}x{size}x{config.network.channels}"),
         ("latent, Gaussian + categorical", "384 + 20", ", ".join(latents)),
-        ("instances of the autoencoder", "4", str(config["instances"])),
+        ("instances of the autoencoder", "4", str(config.instances)),
         (
             "optimiser of the autoencoder",
             "Adam, 0.001, betas 0.9, 0.999",
-            f"Adam, {training['learning_rate']}, betas {betas}",
+            f"Adam, {training.learning_rate}, betas {betas}",
         ),
-        ("batch of the autoencoder", "16", str(training["batch_size"])),
-        ("epochs of the autoencoder", "not stated", str(training["epochs"])),
+        ("batch of the autoencoder", "16", str(training.batch_size)),
+        ("epochs of the autoencoder", "not stated", str(training.epochs)),
         (
             "classes, and draws of them",
             "CIFAR-100: 2, 3, 4, ten draws each; MNIST: 10",
-            f"{tasks}; draws: {config['draws']}",
+            f"{tasks}; draws: {config.draws}",
         ),
         (
             "validation part of the network",
@@ -81,17 +75,17 @@ def _settings(config: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "layers of the network",
             "three, sizes not in the text",
-            f"{', '.join(map(str, learned['mlp']['hidden']))}, classes",
+            f"{', '.join(map(str, learned.mlp.hidden))}, classes",
         ),
         (
             "optimiser of the network",
             "Adam, 0.001, betas 0.9, 0.999, batch 4",
-            f"Adam, {learned['mlp']['learning_rate']}, betas 0.9, 0.999, batch {learned['mlp']['batch_size']}",
+            f"Adam, {learned.mlp.learning_rate}, betas 0.9, 0.999, batch {learned.mlp.batch_size}",
         ),
-        ("epochs of the network", "not stated", f"{learned['mlp']['epochs']}, the best on validation is kept"),
+        ("epochs of the network", "not stated", f"{learned.mlp.epochs}, the best on validation is kept"),
         (
             "trees and stumps",
             "100",
-            f"{learned['random_forest']['estimators']} and {learned['adaboost']['estimators']}",
+            f"{learned.random_forest.estimators} and {learned.adaboost.estimators}",
         ),
     ]

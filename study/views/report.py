@@ -13,8 +13,9 @@ from study import paper
 from study.aggregate import METRICS, POINT, summarise
 from study.artifacts import artifact, read_arrays
 from study.claims import CLAIMS, COMPARABLE, FEW, NEGLIGIBLE, ORDER, ORDERS, claims
-from study.config import InputError
+from study.config import InputError, StudyConfig
 from study.evaluate import MIRRORED
+from study.opening import read_folder_config, read_manifest
 from study.records import Record, frame, read_records, write_whole
 from study.trial import encoder_parameters, read_result
 from study.unmasking import summarise_attacks
@@ -29,27 +30,23 @@ def write_report(folder: Path) -> None:
 
     Needs neither Ray nor the data sets. Raises `InputError` where there is no study, or nothing measured yet.
     """
-    manifest_path = folder / "manifest.json"
-    if not manifest_path.exists():
-        raise InputError(f"{folder}: holds no study (no manifest.json): run `study run` first")
+    config, manifest = read_folder_config(folder), read_manifest(folder)
     records = read_records(folder)
     if not records:
         raise InputError(f"{folder}: holds no records yet: run `study run` on it again")
-    manifest = json.loads(manifest_path.read_text())
     summary = summarise(records) | summarise_attacks(records)
-    config = json.loads((folder / "config.json").read_text())
     complete = [row["trial"] for row in summary["trials"] if row["status"] == "complete"]
     results = {trial: read_result(folder / "trials" / trial) for trial in complete}
     histories = {trial: result["history"] for trial, result in results.items()}
-    estimators = {name: config["classifiers"][name]["estimators"] for name in ("random_forest", "adaboost")}
+    estimators = {name: getattr(config.classifiers, name).estimators for name in ("random_forest", "adaboost")}
     summary["claims"] = claims(summary, records, histories, estimators)
-    if found := search.found(folder, records):
+    if found := search.found(folder, config, records):
         summary["search"] = found
     write_whole(folder / "summary.json", json.dumps(summary) + "\n")
     for name, rows in summary.items():
         if isinstance(rows, list):
             write_whole(folder / "tables" / f"{name}.csv", tables.long_form(rows).to_csv(index=False))
-    sections = list(_sections(folder, summary, manifest, records, results))
+    sections = list(_sections(folder, config, summary, manifest, records, results))
     title = manifest["title"] or folder.name
     write_page(folder, "report", title, sections)
 
@@ -74,10 +71,15 @@ def _protocols(summary: Summary) -> list[str]:
 
 
 def _sections(
-    folder: Path, summary: Summary, manifest: dict[str, Any], records: list[Record], results: dict[str, Any]
+    folder: Path,
+    config: StudyConfig,
+    summary: Summary,
+    manifest: dict[str, Any],
+    records: list[Record],
+    results: dict[str, Any],
 ) -> Iterator[Section]:
     yield Section("In plain words", _plain_words(summary), [], _masked_forms(folder, summary))
-    if missing := _missing(folder, summary, manifest):
+    if missing := _missing(folder, config, summary, manifest):
         yield Section("What is missing", missing)
     if "search" in summary:
         yield search.section(folder, summary["search"])
@@ -86,7 +88,7 @@ def _sections(
     if summary["trials"]:
         yield _autoencoders(folder, summary, results)
     if summary["reconstruction"]:
-        yield _pairs(folder, summary)
+        yield _pairs(folder, summary, config.network.pixels)
     for protocol in _protocols(summary):
         yield _classification(folder, summary, protocol, records)
     if any(row["representation"] != "masked" for row in summary["classification"]):
@@ -95,7 +97,6 @@ def _sections(
         yield _estimators(summary)
     if summary["attacks"]:
         yield attacks.section(folder, summary, records)
-    config = json.loads((folder / "config.json").read_text())
     if any("paper" in row["accuracy"] and tables.is_papers(row) for row in summary["classification"]):
         yield items.section(config)
     yield _provenance(manifest)
@@ -229,20 +230,19 @@ def _beside_the_paper(summary: Summary) -> str:
     )
 
 
-def _missing(folder: Path, summary: Summary, manifest: dict[str, Any]) -> list[str]:
+def _missing(folder: Path, config: StudyConfig, summary: Summary, manifest: dict[str, Any]) -> list[str]:
     """What the configuration asks for and no record holds; nothing where the study ended."""
     if "ended" in manifest["runs"][-1]:
         return []
-    config = json.loads((folder / "config.json").read_text())
-    missing = [f"classification, protocol `{name}`" for name in config["protocols"] if name not in _protocols(summary)]
+    missing = [f"classification, protocol `{name}`" for name in config.protocols if name not in _protocols(summary)]
     known = {(r["dataset"], r["classes"]) for r in summary["classification"]}
     if known:
-        asked = [(task["data"], count) for task in config["tasks"] for count in task["classes"]]
+        asked = [(task.data, count) for task in config.tasks for count in task.classes]
         missing += [f"classification of {d}, {n} classes" for d, n in asked if (d, n) not in known]
     restored = {r["images"] for r in summary["reconstruction"]}
-    names = ["P", "T", "V", *(f"{task['data']} {part}" for task in config["tasks"] for part in "TV")]
+    names = ["P", "T", "V", *(f"{task.data} {part}" for task in config.tasks for part in "TV")]
     missing += [f"matched and unmatched pairs on {name}" for name in names if name not in restored]
-    missing += attacks.lacking(summary, config["attacks"]["names"], config["attacks"]["pairs"])
+    missing += attacks.lacking(summary, list(config.attacks.names), list(config.attacks.pairs))
     return [
         f"This study has not ended: all below rests on the records so far. `study run` with the same preset or file "
         f"and `--out {folder}` goes on.",
@@ -382,7 +382,7 @@ def _estimators(summary: Summary) -> Section:
     )
 
 
-def _pairs(folder: Path, summary: Summary) -> Section:
+def _pairs(folder: Path, summary: Summary, pixels: int) -> Section:
     shown, lacking = [], []
     groups: dict[tuple[str, str], list[str]] = {}
     complete = [trial for trial in summary["trials"] if trial["status"] == "complete"]
@@ -395,8 +395,6 @@ def _pairs(folder: Path, summary: Summary) -> Section:
                 lacking += [path.name for path in paths.values() if not path.exists()]
             loaded = {t: read_arrays(path) for t, path in paths.items() if path.exists()}
             shown += figures.pair_matrix(folder / "figures", f"pairs-{images}-{number}", f"{title}, {point}", loaded)
-    network = json.loads((folder / "config.json").read_text())["network"]
-    pixels = network["image_size"] ** 2 * network["channels"]
     return Section(
         "Matched and unmatched pairs",
         [

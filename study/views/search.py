@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from study.config import StudyConfig
-from study.config_text import from_plain
 from study.records import Record
+from study.shapes import read_json
 from study.trial import read_result
 from study.verdict import summarise_search
 from study.views.figures import Shown, save
@@ -27,14 +26,13 @@ Found = dict[str, Any]
 MARKS = {"complete": "o", "stopped": "v", "failed": "x"}
 
 
-def found(folder: Path, records: list[Record]) -> Found:
+def found(folder: Path, config: StudyConfig, records: list[Record]) -> Found:
     """What the search of a study found, or {} where there was none."""
     if not any(record.what.get("role") == "search" for record in records):
         return {}
-    config: StudyConfig = from_plain(StudyConfig, json.loads((folder / "config.json").read_text()))
     summary = summarise_search(config, records, lambda trial: read_result(folder / "trials" / trial)["history"])
     path = folder / "artifacts" / "importances.json"
-    return summary | {"importances": json.loads(path.read_text()) if path.exists() else {}} if summary else {}
+    return summary | {"importances": read_json(path, {str: {str: float}}) if path.exists() else {}} if summary else {}
 
 
 def section(folder: Path, search: Found) -> Section:

@@ -21,8 +21,9 @@ from tensorboardX import summary
 
 from study.aggregate import summarise
 from study.artifacts import artifact, read_arrays
-from study.config import InputError, StudyConfig
-from study.config_text import flat, from_plain
+from study.config import StudyConfig
+from study.config_text import flat, to_plain
+from study.opening import read_folder_config
 from study.records import Record, frame, read_records
 from study.trial import TrialSpec, read_progress, trial_specs
 from study.views import tables, tensorboard_results
@@ -71,13 +72,11 @@ def write_tensorboard(folder: Path) -> Path:
     Raises:
         InputError: there is no study in the folder.
     """
-    if not (folder / "config.json").exists():
-        raise InputError(f"{folder}: holds no study (no config.json): run `study run` first")
+    config = read_folder_config(folder)
     place, beside = folder / "tensorboard", folder / ".tensorboard"
     shutil.rmtree(beside, ignore_errors=True)
     records = read_records(folder)
     content = summarise(records)
-    config = json.loads((folder / "config.json").read_text())
     _write_study(beside, config, content, _write_trials(folder, beside, config, records))
     tensorboard_results.write_classification(beside, content, [r for r in records if r.kind == "classification"])
     tensorboard_results.write_pairs(folder, beside, content)
@@ -92,7 +91,7 @@ class Live:
 
     def __init__(self, folder: Path) -> None:
         self._place = write_tensorboard(folder)
-        self._config = json.loads((folder / "config.json").read_text())
+        self._config = read_folder_config(folder)
         self._runs: dict[str, Run] = {}
         known = (read_progress(path) for path in sorted((folder / "trials").glob("*")))
         self._shown = {spec.id: history[-1]["epoch"] for spec, history in filter(None, known) if history}
@@ -114,10 +113,10 @@ class Live:
         run.close()
 
 
-def hyperparameters(spec: TrialSpec, config: dict[str, Any]) -> dict[str, Value]:
+def hyperparameters(spec: TrialSpec, config: StudyConfig) -> dict[str, Value]:
     """Everything that was set for a trial, fixed or varied, by its key in the configuration."""
     plain = spec.plain()
-    settings = {"data": config["data"], **plain["config"], "instance": plain["instance"], "seed": plain["seed"]}
+    settings = {"data": to_plain(config.data), **plain["config"], "instance": plain["instance"], "seed": plain["seed"]}
     return {key: _value(value) for key, value in flat(settings)}
 
 
@@ -132,7 +131,7 @@ def _value(value: Any) -> Value:
 # --- trials ------------------------------------------------------------------------------------------------------
 
 
-def _write_trials(folder: Path, target: Path, config: dict[str, Any], records: list[Record]) -> list[dict[str, Value]]:
+def _write_trials(folder: Path, target: Path, config: StudyConfig, records: list[Record]) -> list[dict[str, Value]]:
     """One run a trial, finished, failed or under way; return what was set for each."""
     ended = {r.trial: r for r in records if r.kind == "trial"}
     scores = _scores(frame(records, "classification"))
@@ -224,14 +223,16 @@ def _add_projector(run: Run, folder: Path, spec: TrialSpec) -> None:
 # --- the study ---------------------------------------------------------------------------------------------------
 
 
-def _write_study(target: Path, config: dict[str, Any], content: Summary, rows: list[dict[str, Value]]) -> None:
+def _write_study(target: Path, study: StudyConfig, content: Summary, rows: list[dict[str, Value]]) -> None:
     """The run `study`: columns of HParams, the layout of custom scalars, configuration and tables as text."""
-    run, study = Run(target / "study"), from_plain(StudyConfig, config)
-    planned = [] if study.encoders.from_ else [hyperparameters(spec, config) for spec in trial_specs(study)]
+    run = Run(target / "study")
+    planned = [] if study.encoders.from_ else [hyperparameters(spec, study) for spec in trial_specs(study)]
     searched = {"seed", *(one.key for one in study.search.space)} if study.search.trials else set()
     run.add(experiment([*planned, *rows], _judging(study), searched))
     run.add(summary.custom_scalars(_layout(content)))
-    settings = pd.DataFrame([(key, json.dumps(value)) for key, value in flat(config)], columns=["key", "value"])
+    settings = pd.DataFrame(
+        [(key, json.dumps(value)) for key, value in flat(to_plain(study))], columns=["key", "value"]
+    )
     run.text("configuration", tables.to_markdown(settings))
     for name, table in _tables(content):
         run.text(f"tables/{name}", tables.to_markdown(table))

@@ -113,13 +113,12 @@ def write_attacks(target: Path, table: pd.DataFrame) -> None:
     """One run for what was attacked and how; the step is the number of leaked pairs, means over draws and encoders."""
     if table.empty:
         return
-    measured = [name for name in ATTACK_METRICS if name in table]
     keys = [*POINT, "representation", "attack"]
     for values, mine in table.groupby(keys):
         row = dict(zip(keys, values, strict=True))
         run = Run(target / "attacks" / _learned_from(row) / tag_name(str(row["attack"])))
-        for cell in mine.groupby(["dataset", "k"])[measured].mean().reset_index().to_dict("records"):
-            for name in measured:
+        for cell in mine.groupby(["dataset", "k"])[list(ATTACK_METRICS)].mean().reset_index().to_dict("records"):
+            for name in ATTACK_METRICS:
                 run.scalar(f"{name}/{tag_name(cell['dataset'])}", cell[name], int(cell["k"]))
         run.close()
 

@@ -1,12 +1,21 @@
 """Bad input: exit status 2, one clear line, nothing half-written."""
 
+import gzip
+import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from study.cli import main
+
+#: A published study, and its encoder that was attacked first.
+LENGTH = Path(__file__).parents[2] / "results" / "length"
+TRIAL = sorted(path.name for path in LENGTH.glob("trials/*"))[0]
 
 
 @pytest.fixture
@@ -37,7 +46,7 @@ def out(tmp_path):
     ("settings", "told"),
     [
         (["trianing.epochs=1"], "unknown key trianing: did you mean training?"),
-        (["training.epochs=soon"], "training.epochs = 'soon': must be a whole number"),
+        (["training.epochs=soon"], "--set training.epochs='soon': must be a whole number"),
         (["latents=[{gaussian=0}]"], "latents[0].gaussian = 0"),
         (["latents=[{gaussian=-2}]"], "latents[0].gaussian = -2"),
         (["latents=[{gaussian=99999999}]"], "latents[0].gaussian = 99999999"),
@@ -101,6 +110,69 @@ def test_a_view_of_nothing_is_told(refused, tmp_path):
     assert "holds no study" in refused("tensorboard", tmp_path)
 
 
+@pytest.fixture
+def study(tmp_path):
+    """A study's folder as it is published, less its pictures."""
+    folder = tmp_path / "study"
+    shutil.copytree(LENGTH, folder, ignore=shutil.ignore_patterns("figures", "report.md"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("view", "name", "content"),
+    [
+        *((view, "config.json", c) for view in ("report", "tensorboard", "card") for c in (b'"\xff"', b'{"seed": 0}')),
+        *((view, "manifest.json", c) for view in ("report", "card") for c in (b"{", b"{}")),
+        *((view, f"trials/{TRIAL}/result.json", b"{}") for view in ("report", "tensorboard", "card")),
+    ],
+)
+def test_a_damaged_study_is_told_by_every_view_and_nothing_is_written(refused, study, view, name, content):
+    (study / name).write_bytes(content)
+    before = sorted(study.rglob("*"))
+    told = refused(view, study, *(["--trial", TRIAL] if view == "card" else []))
+    assert f"{study / name}: is damaged" in told
+    assert sorted(study.rglob("*")) == before
+
+
+@pytest.mark.parametrize("view", ["report", "tensorboard", "card"])
+def test_a_view_of_no_study_is_told(refused, study, view):
+    if view != "tensorboard":
+        (study / "manifest.json").unlink()
+        assert f"{study / 'manifest.json'}: cannot be read" in refused(view, study)
+    (study / "config.json").unlink()
+    (study / "tensorboard").mkdir()
+    assert "holds no study (no config.json)" in refused(view, study)
+
+
+@pytest.mark.parametrize("view", ["report", "compare", "card", "tensorboard"])
+@pytest.mark.parametrize("metrics", [{}, {"mse": float("nan")}])
+def test_a_record_without_its_numbers_is_told_by_every_view(refused, study, view, metrics):
+    lines = gzip.decompress((study / "records.jsonl.gz").read_bytes()).decode().splitlines()
+    number = next(i for i, line in enumerate(lines) if json.loads(line)["kind"] == "attack")
+    lines[number] = json.dumps(json.loads(lines[number]) | {"metrics": metrics})
+    (study / "records.jsonl.gz").write_bytes(gzip.compress(("\n".join(lines) + "\n").encode()))
+    folders = [study, LENGTH] if view == "compare" else [study]
+    assert f"records.jsonl: line {number + 1}: metrics" in refused(view, *folders)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"[" * 100_000], ids=range(3))
+def test_another_programs_result_is_told_by_who_trains_or_takes_its_pair(refused, out, tmp_path, content):
+    folder = tmp_path / "pair"
+    folder.mkdir()
+    (folder / "result.json").write_bytes(content)
+    told = f"{folder / 'result.json'}: is damaged"
+    assert told in refused("train", "quick", "--out", folder)
+    assert told in refused("run", "quick", "--out", out, "--set", f"encoders.from={folder}")
+    (folder / "result.json").unlink()
+    save_file({"x": np.zeros(2)}, folder / "checkpoint.safetensors")
+    assert "holds no trial" in refused("train", "quick", "--out", folder)
+
+
+def test_another_programs_configuration_is_told_by_who_would_go_on(refused, tmp_path):
+    (tmp_path / "config.json").write_bytes(b"[" * 100_000)
+    assert f"{tmp_path / 'config.json'}: is damaged" in refused("run", "quick", "--out", tmp_path)
+
+
 def test_a_known_set_that_is_absent_is_told(refused, tmp_path):
     assert "study datasets fetch cifar10" in refused("datasets", "verify", "cifar10", "--data-dir", tmp_path)
 
@@ -128,7 +200,7 @@ def test_help_and_a_bad_setting_are_told_without_what_takes_seconds_to_import():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "draws = 0" in done.stderr
+    assert "--set draws=0: must be" in done.stderr
     assert "usage: study" in done.stdout
 
 

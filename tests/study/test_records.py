@@ -1,8 +1,11 @@
 """One line each, never torn, one driver."""
 
+import dataclasses
 import gzip
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +16,7 @@ from study.seeds import derive, identity
 
 def record(n):
     return Record(
-        kind="classification",
+        kind="sample",
         key=f"k{n}",
         trial="t",
         gaussian=1,
@@ -32,7 +35,7 @@ def test_what_is_appended_is_read(tmp_path):
         assert read_records(tmp_path) == [record(1)]
         file.append(record(2))
     assert read_records(tmp_path) == [record(1), record(2)]
-    table = frame(read_records(tmp_path), "classification")
+    table = frame(read_records(tmp_path), "sample")
     assert table[["dataset", "accuracy"]].to_numpy().tolist() == [["digits", 0.1], ["digits", 0.2]]
 
 
@@ -95,3 +98,49 @@ def test_seeds_come_from_names_alone():
     assert derive(0, "draw", "cifar100", 2, 0) == 481412120
     assert derive(0, "a") != derive(0, "b") != derive(1, "b")
     assert identity({"b": 1, "a": 2}) == identity({"a": 2, "b": 1})
+
+
+def measured(kind):
+    what = {"attack": "ridge", "dataset": "x", "representation": "masked", "k": 10, "draw": 0, "images": "V"}
+    what |= {"decoder": "t", "pair": "matched", "status": "complete", "recipe": "paper", "classes": 2}
+    what |= {"protocol": "paper", "classifier": "mlp", "class_names": ["a", "b"]}
+    names = "mse sigma_images sigma_batches n accuracy precision recall psnr ssim top1 top5 mrr recognised held_out_mse"
+    numbers = dict.fromkeys([*names.split(), "reconstruction_loss"], 0.5)
+    detail = {"target": 0.02, "pool": 10, "confusion": [[1, 0], [0, 1]]}
+    return dataclasses.replace(record(1), kind=kind, what=what, metrics=numbers, detail=detail)
+
+
+@pytest.mark.parametrize("kind", ["trial", "reconstruction", "classification", "attack"])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"metrics": {}}, "metrics.* is missing"),
+        ({"metrics": []}, "metrics = .*: must be a table"),
+        ({"metrics": dict.fromkeys(measured("trial").metrics, "0.5")}, "metrics.* = '0.5': must be a"),
+        ({"what": {}}, "what.* is missing"),
+        ({"seed": "1"}, "seed = '1': must be a whole number"),
+        ({"seconds": float("inf")}, "seconds = inf: must be a finite number"),
+    ],
+)
+def test_a_record_that_no_view_can_show_is_told(tmp_path, kind, change, told):
+    path, good = tmp_path / "records.jsonl", measured(kind)
+    path.write_text(json.dumps(dataclasses.asdict(good)) + "\n")
+    assert read_records(tmp_path) == [good]
+    with path.open("a") as file:
+        file.write(json.dumps(dataclasses.asdict(good) | change) + "\n")
+    with pytest.raises(InputError, match=rf"records.jsonl: line 2: {told}.*: remove the line"):
+        read_records(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["reconstruction", "classification", "attack"])
+def test_a_number_that_is_none_is_told(tmp_path, kind):
+    nothing = dict.fromkeys(measured(kind).metrics, float("nan"))
+    odd = dataclasses.replace(measured(kind), metrics=nothing)
+    (tmp_path / "records.jsonl").write_text(json.dumps(dataclasses.asdict(odd)) + "\n")
+    with pytest.raises(InputError, match=r"metrics.* = nan: must be a finite number"):
+        read_records(tmp_path)
+
+
+@pytest.mark.parametrize("study", ["paper", "search", "length"])
+def test_the_published_records_are_whole(study):
+    assert read_records(Path(__file__).parents[2] / "results" / study)

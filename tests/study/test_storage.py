@@ -46,7 +46,7 @@ def at(bucket, folder, **allowed):
 
 def record(number):
     return Record(
-        kind="trial", key=f"trial/{number}", trial=str(number), gaussian=1, categorical=0, batch_size=2, instance=0
+        kind="sample", key=f"trial/{number}", trial=str(number), gaussian=1, categorical=0, batch_size=2, instance=0
     )
 
 

@@ -1,6 +1,5 @@
 """Tables of a report, from summary rows."""
 
-import json
 import re
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 import pytest
 
 from study.aggregate import named
+from study.opening import read_folder_config
 from study.views import figures, items, tables
 
 
@@ -69,7 +69,7 @@ def test_errors_stand_beside_the_papers_equations_and_few_means_have_no_deviatio
 
 def test_every_item_of_the_paper_is_in_a_section_of_the_report_or_has_a_reason():
     published = Path(__file__).parents[2] / "results" / "paper"
-    section = items.section(json.loads((published / "config.json").read_text()))
+    section = items.section(read_folder_config(published))
     titles = re.findall("^## (.*)$", (published / "report.md").read_text(), flags=re.MULTILINE)
     (_, where), (_, settings) = section.tables
     placed = [here for here in where["here"] if any(here.startswith(title) for title in titles)]

@@ -11,6 +11,7 @@ from study.config import StudyConfig, TaskConfig
 from study.config_text import to_plain
 from study.records import Record
 from study.views.tensorboard import scalar_tag, write_tensorboard
+from study.views.tensorboard_results import ATTACK_METRICS
 
 POINT = {"gaussian": 8, "categorical": 2, "batch_size": 16, "instance": 0}
 
@@ -32,12 +33,16 @@ def write(tmp_path):
 
 def attack(k, draw, mse):
     what = {"attack": "ridge", "dataset": "npz:my set.npz", "representation": "masked", "k": k, "draw": draw}
-    return Record(kind="attack", key=f"{k}/{draw}", trial="t", **POINT, what=what, metrics={"mse": mse, "top1": 0.5})
+    numbers = dict.fromkeys(("sigma_images", "psnr", "ssim", "top1", "top5", "mrr", "recognised", "n"), 0.5) | {
+        "mse": mse
+    }
+    detail = {"target": 0.02, "pool": 100}
+    return Record(kind="attack", key=f"{k}/{draw}", trial="t", **POINT, what=what, metrics=numbers, detail=detail)
 
 
 def test_attacks_are_shown_by_leaked_pairs(write):
     events = write(attack(10, 0, 0.2), attack(10, 1, 0.4), attack(100, 0, 0.1))("attacks/g8-c2-b16/ridge")
-    assert events.Tags()["scalars"] == ["mse/npz_my_set.npz", "top1/npz_my_set.npz"]
+    assert events.Tags()["scalars"] == [f"{name}/npz_my_set.npz" for name in ATTACK_METRICS]
     shown = [(event.step, round(event.value, 6)) for event in events.Scalars("mse/npz_my_set.npz")]
     assert shown == [(10, 0.3), (100, 0.1)]
 

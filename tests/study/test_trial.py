@@ -4,13 +4,13 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig
 from study.config import InputError
 from study.config_text import read_config
 from study.opening import given_specs
-from study.trial import TrialSpec, read_result, run_trial, trial_specs
+from study.trial import TrialSpec, read_progress, read_result, run_trial, trial_specs
 
 
 def spec(seed=1, epochs=3):
@@ -20,6 +20,12 @@ def spec(seed=1, epochs=3):
         training=TrainingConfig(epochs=epochs),
     )
     return TrialSpec(config=config, instance=0, seed=seed)
+
+
+def finished(spec):
+    """What stands in the `result.json` of a trial."""
+    epoch = dict.fromkeys(("reconstruction_loss", "generating_loss", "discriminator_loss", "held_out_mse"), 0.5)
+    return json.dumps({"trial": spec.plain(), "pair": "0" * 32, "history": [{"epoch": 1, "seconds": 2.0} | epoch]})
 
 
 def timeless(history):
@@ -67,6 +73,39 @@ def test_what_a_kill_left_beside_a_finished_trial_goes(images, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == finished
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        "[]",
+        "null",
+        "\xff",
+        "[" * 100_000,
+        finished(spec()).replace('"epochs": 3', '"epochs": -3'),
+        finished(spec()).replace('"gaussian": 5', '"gaussian": "5"'),
+        finished(spec()).replace('"held_out_mse"', '"mse"'),
+        finished(spec()).replace('"history": [', '"history": [7, '),
+        json.dumps(json.loads(finished(spec())) | {"history": []}),
+        json.dumps(json.loads(finished(spec())) | {"trial": {"config": {}, "instance": 0, "seed": 0}}),
+    ],
+    ids=range(11),
+)
+def test_a_result_that_is_damaged_or_another_programs_is_told(tmp_path, content):
+    path = tmp_path / "result.json"
+    path.write_text(finished(spec()))
+    assert TrialSpec.from_plain(read_result(tmp_path)["trial"]) == spec()
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=r"result\.json: .*: bring it back"):
+        read_result(tmp_path)
+
+
+@pytest.mark.parametrize("header", [None, {"trial": "null", "history": "[]"}, {"trial": "[" * 100_000, "history": "7"}])
+def test_another_programs_checkpoint_is_none_of_a_trial(images, tmp_path, header):
+    save_file({"x": torch.zeros(2)}, tmp_path / "checkpoint.safetensors", metadata=header)
+    assert read_progress(tmp_path) is None
+    assert [metrics["epoch"] for metrics in run_trial(spec(), images[:80], images[80:], tmp_path)] == [1, 2, 3]
+
+
 @pytest.mark.parametrize("damage", ["cut", "other"])
 def test_a_checkpoint_that_is_cut_short_or_another_trials_is_not_used(images, tmp_path, damage):
     straight = list(run_trial(spec(), images[:80], images[80:], tmp_path / "a"))
@@ -102,14 +141,14 @@ def test_trained_pairs_are_taken_by_configuration_then_by_size(tmp_path, monkeyp
     for found in (*trained, *others, *elsewhere):
         folder = tmp_path / "trials" / found.id
         folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps({"trial": found.plain()}))
+        (folder / "result.json").write_text(finished(found))
     monkeypatch.setattr("study.opening.read_part", lambda *_: None)
     chosen = given_specs(read_config("paper", [f"encoders.from={tmp_path}"]))
     assert chosen[: len(trained)] == trained
     assert set(chosen[len(trained) :]) == set(others)
     alone = tmp_path / "alone"  # as `study train` leaves it
     alone.mkdir()
-    (alone / "result.json").write_text(json.dumps({"trial": trained[0].plain()}))
+    (alone / "result.json").write_text(finished(trained[0]))
     assert given_specs(read_config("paper", [f"encoders.from={alone}"])) == trained[:1]
     with pytest.raises(InputError, match=r"no trained pair of .* images \(64 pixels a side, 3 channels\)"):
         given_specs(read_config("paper", [f"encoders.from={tmp_path}", "network.image_size=64"]))
