@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from study.config import DataConfig, InputError
 from study.pictures import UNREADABLE, Images, Pictures, resized, shaped
 from study.seeds import derive
+from study.shapes import check_text
 
 Labels = NDArray[np.int64]
 
@@ -157,12 +158,14 @@ def _check_images(path: Path, key: str, images: NDArray[Any], *, empty: bool) ->
 
 def _read_folder(path: Path, name: str, size: int, channels: int) -> ImageSet:
     """Pictures in class folders, or without classes; a fifth of each class, by a fixed seed, is the test part."""
-    chunks = list(Pictures(path, size=size, channels=channels))
+    pictures = Pictures(path, size=size, channels=channels)
+    chunks = list(pictures)
     images = np.concatenate([chunk.images for chunk in chunks])
     told = [label for chunk in chunks for label in chunk.labels]
     names, labels = sorted(set(told)), np.unique(told, return_inverse=True)[1]
-    if len(names) > 1 and not names[0]:
-        raise InputError(f"{path}: {told.count('')} pictures lie beside the class folders: move them into one")
+    if len(names) > 1:
+        pictures.require_classes()
+    check_text(str(path), names)
     counts = np.bincount(labels)
     if counts.min() < SMALLEST:
         what = f"class {names[counts.argmin()]!r}" if names[0] else "the folder"

@@ -34,6 +34,7 @@ from study.datasets import Labels, stratified
 from study.model_file import Model, ModelInfo, is_model, read_model
 from study.pictures import Pictures
 from study.seeds import derive
+from study.shapes import check_text
 
 #: The layout of the file; another number is refused.
 FORMAT = "1"
@@ -152,6 +153,8 @@ def write_masked(
     """
     if out.exists():
         raise InputError(f"{out}: is already there: choose another --out")
+    if labels:
+        pictures.require_classes()
     header = {"format": FORMAT, "pair": encoder.pair, **{k: str(v) for k, v in vars(encoder.latent).items()}}
     columns = [("masked", pa.list_(pa.float32()))]
     columns += [("label", pa.string())] if labels else []
@@ -164,6 +167,7 @@ def write_masked(
         # Hardly a number comes twice: a dictionary of them makes the file longer.
         with pq.ParquetWriter(beside, schema, compression="zstd", use_dictionary=["label"]) as writer:
             for chunk in pictures:
+                check_text(str(pictures.path), [*(chunk.labels if labels else []), *(chunk.names if names else [])])
                 masked = mask(encoder.module, chunk.images)
                 offsets = pa.array(np.arange(0, masked.size + 1, masked.shape[1], dtype=np.int32))
                 arrays = [pa.ListArray.from_arrays(offsets, pa.array(masked.ravel()))]
@@ -177,6 +181,8 @@ def write_masked(
                 told(count)
             if group:
                 writer.write_table(pa.concat_tables(group))
+        if not count:
+            raise InputError(f"{pictures.path}: holds no picture that can be read")
         beside.replace(out)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from None
@@ -268,7 +274,8 @@ def _labelled(masked: MaskedFile) -> tuple[Vectors, Labels, list[str]]:
     smallest = np.bincount(labels).min()
     if len(classes) < 2 or smallest < 5:
         raise InputError(
-            f"{masked.path}: has {len(classes)} classes, the smallest of {smallest}: it takes two, of five images each"
+            f"{masked.path}: it takes two classes, of five images each; classes here: {len(classes)}, images in the "
+            f"smallest: {smallest}"
         )
     return vectors, labels, classes.tolist()
 

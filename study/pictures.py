@@ -63,24 +63,36 @@ class Pictures:
         skip_broken: leave out pictures that cannot be read, instead of raising.
 
     Attributes:
+        count: pictures there are.
+        unclassed: one that has no class; "" where all have.
         skipped: one line for each picture left out.
     """
 
     def __init__(self, path: Path, *, size: int, channels: int, skip_broken: bool = False) -> None:
-        self._path, self._size, self._channels, self._skip_broken = path, size, channels, skip_broken
+        self.path, self._size, self._channels, self._skip_broken = path, size, channels, skip_broken
         self.skipped: list[str] = []
         if path.is_dir():
             self._files = _listed(path)
             self.count = len(self._files)
+            self.unclassed = next((file.name for file in self._files if file.parent == path), "")
         elif path.suffix == ".npz" and path.exists():
             self._member = _ArrayReader(path)
             self.count = self._member.shape[0]
+            self.unclassed = "" if self._member.has_labels else "image 0"
         else:
             raise InputError(f"{path}: must be a folder of pictures, a folder of class folders, or an .npz file")
 
     def __iter__(self) -> Iterator[Chunk]:
         """Raises `InputError` for a picture that cannot be read, unless those are skipped."""
-        return self._from_folder() if self._path.is_dir() else self._from_array()
+        return self._from_folder() if self.path.is_dir() else self._from_array()
+
+    def require_classes(self) -> None:
+        """Raise `InputError` unless every picture has a class."""
+        if self.unclassed:
+            raise InputError(
+                f"{self.path}: {self.unclassed} has no class: put every picture into a class folder, or labels into "
+                f"the .npz"
+            )
 
     def _from_folder(self) -> Iterator[Chunk]:
         for begin in range(0, self.count, CHUNK):
@@ -93,7 +105,7 @@ class Pictures:
                         raise
                     self.skipped.append(str(error))
                     continue
-                inside = file.relative_to(self._path)
+                inside = file.relative_to(self.path)
                 names.append(str(inside))
                 labels.append(inside.parts[0] if len(inside.parts) > 1 else "")
             if images:
@@ -101,11 +113,11 @@ class Pictures:
 
     def _opened(self, file: Path) -> Images:
         try:
-            inside = file.resolve().is_relative_to(self._path.resolve())
+            inside = file.resolve().is_relative_to(self.path.resolve())
         except (OSError, RuntimeError):  # a link that leads to itself
             inside = False
         if not inside:
-            raise InputError(f"{file}: is a link that leaves {self._path}: copy the picture there instead")
+            raise InputError(f"{file}: is a link that leaves {self.path}: copy the picture there instead")
         try:
             with Image.open(file, formats=FORMATS) as picture:
                 width, height = picture.size
@@ -167,6 +179,8 @@ class _ArrayReader:
                 f"{path}: {self._name} of type {self._dtype} and shape {self.shape}: must be uint8, (N, H, W) or "
                 f"(N, H, W, 1 or 3), up to {LARGEST:,} pixels each"
             )
+        if not self.shape[0]:
+            raise InputError(f"{path}: {self._name} holds no images")
         self._labels, self.class_names = self._small(label if label in members else ""), self._class_names(members)
         if self._labels is not None and (self._labels.shape != self.shape[:1] or self._labels.dtype.kind not in "iuU"):
             raise InputError(
@@ -189,6 +203,10 @@ class _ArrayReader:
                     raise InputError(f"{self._path}: {self._name} is cut short after {begin} images")
                 images = np.frombuffer(bytearray(content), dtype=np.uint8).reshape(count, *self.shape[1:])
                 yield images, None if self._labels is None else self._labels[begin : begin + count]
+
+    @property
+    def has_labels(self) -> bool:
+        return self._labels is not None
 
     def _header(self, file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ def amiss(value: Any, shape: Any, name: str = "") -> str:
 def _kind(shape: Any) -> str:
     kinds = shape.__args__ if isinstance(shape, types.UnionType) else (shape,)
     return " or ".join(KINDS.get(kind, "null") for kind in kinds)
+
+
+def check_text(what: str, texts: Iterable[str]) -> None:
+    """Raise `InputError` for a name that is not UTF-8: no terminal prints it, and no file of ours can hold it."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{what}: {text!r} is not UTF-8: choose another name") from None
 
 
 def read_json(path: Path, shape: Any) -> Any:
