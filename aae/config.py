@@ -88,8 +88,9 @@ class NetworkConfig:
     """Hidden layers of each discriminator."""
 
     def __post_init__(self) -> None:
+        require(isinstance(self.image_size, int), "image_size", self.image_size, "a whole number")
         if not self.widths:
-            depth = max(1, int.bit_length(self.image_size) - 3)  # `TypeError` for what is no whole number
+            depth = max(1, self.image_size.bit_length() - 3)
             object.__setattr__(self, "widths", tuple(min(64, 16 * 2**layer) for layer in range(depth)))
         require(all(1 <= w <= 4096 for w in self.widths), "widths", self.widths, "whole numbers from 1 to 4096")
         step = 2 ** len(self.widths)
@@ -97,7 +98,7 @@ class NetworkConfig:
             self.image_size >= step and self.image_size % step == 0 and self.image_size <= 1024,
             "image_size",
             self.image_size,
-            f"a multiple of {step} up to 1024, because {len(self.widths)} convolutions halve it",
+            f"a multiple of {step} up to 1024, because each of `widths` halves it",
         )
         require(self.channels in (1, 3), "channels", self.channels, "1 or 3")
         require(self.couplings is None or 0 <= self.couplings <= 64, "couplings", self.couplings, "from 0 to 64")

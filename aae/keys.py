@@ -123,7 +123,7 @@ def load_key(path: Path, part: str | None = None, passphrase: Callable[[], str] 
         with _opened(path, passphrase) as (header, shapes, read):
             found, latent, network = _described(path, header)
             if part is not None and found != part:
-                raise KeyFileError(f"{path}: is a {found}: give the {part} of the pair instead")
+                raise KeyFileError(f"{path}: is the {found} of a pair: give the {part} instead")
             try:
                 with torch.device("meta"):  # shapes first, memory after: a hostile header allocates nothing
                     module = _PARTS[found](latent, network)
@@ -131,7 +131,7 @@ def load_key(path: Path, part: str | None = None, passphrase: Callable[[], str] 
                     if isinstance(whitening, Whitening):
                         setattr(whitening, UNUSED[found], None)
             except (TypeError, ValueError) as error:  # as of half a layer
-                raise KeyFileError(f"{path}: its configuration is not valid: {error}") from None
+                raise _not_valid(path, error) from None
             _check_shapes(path, module, shapes)
             tensors = read()
     except FileNotFoundError:
@@ -183,8 +183,13 @@ def _described(path: Path, header: dict[str, str]) -> tuple[str, LatentConfig, N
     try:
         latent, network = (_configuration(cls, header[key]) for cls, key in _CONFIGURATIONS)
     except (ValueError, TypeError, RecursionError) as error:
-        raise KeyFileError(f"{path}: its configuration is not valid: {error}") from None
+        raise _not_valid(path, error) from None
     return header["part"], latent, network
+
+
+def _not_valid(path: Path, error: Exception) -> KeyFileError:
+    told = "a value is of another kind than its key takes" if isinstance(error, TypeError) else error
+    return KeyFileError(f"{path}: its configuration is not valid: {told}")
 
 
 _CONFIGURATIONS: tuple[tuple[type[Any], str], ...] = ((LatentConfig, "latent"), (NetworkConfig, "network"))

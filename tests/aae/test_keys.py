@@ -114,7 +114,7 @@ def test_the_identity_is_random_and_not_the_weights(pair):
 
 
 def test_the_other_half_is_refused(pair):
-    with pytest.raises(KeyFileError, match="is a decoder: give the encoder"):
+    with pytest.raises(KeyFileError, match="is the decoder of a pair: give the encoder"):
         load_key(pair[0] / "decoder.safetensors", "encoder")
 
 
@@ -145,7 +145,8 @@ def rewritten(path, **header):
         ({"latent": "{"}, "not valid"),
         ({"network": '{"widths": [1e9]}'}, "not valid"),
         ({"network": '{"image_size": null}'}, "not valid"),
-        ({"network": '{"couplings": 1.5}'}, "not valid"),
+        ({"network": '{"couplings": 1.5}'}, "not valid: a value is of another kind than its key takes"),
+        ({"network": '{"image_size": 1e9}'}, "not valid: image_size = 1000000000.0: must be a whole number"),
         ({"network": '{"widths": [2.5, 2, 2]}'}, "not valid"),
     ],
 )
