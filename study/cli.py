@@ -13,6 +13,7 @@ from typing import Any
 from study.cli_handover import add_data_dir, add_handover_commands, add_set
 from study.config import InputError
 from study.config_text import documentation, presets, read_config
+from study.shapes import check_text
 
 EPILOG = """examples:
   study run quick                                   minutes, no network: results/quick/report.html
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit status: 0, 1 where studies differ, or 2 for input that cannot be used."""
     options = parser().parse_args(arguments)
     try:
+        _check_names(options)
         return int(options.command(options) or 0)
     except InputError as error:
         print(f"study: {error}", file=sys.stderr)
@@ -42,6 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
         told = InputError(f"{place}{error.strerror or error}: choose another place, make room, or change who may write")
         print(f"study: {told}", file=sys.stderr)
         return 2
+
+
+def _check_names(options: argparse.Namespace) -> None:
+    for option, value in vars(options).items():
+        given = value if isinstance(value, list) else [value]
+        check_text(option, (str(one) for one in given if isinstance(one, str | Path)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -161,6 +169,9 @@ def _add_listings(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     config = read_config(options.study, options.set)
+    host, _, port = (options.address or "").rpartition(":")
+    if options.address not in (None, "auto") and not (host and port.isdecimal()):
+        raise InputError(f"--address {options.address}: must be `auto` or HOST:PORT")
     out = (options.out or Path("results") / Path(options.study).stem).resolve()
     from study.run import run
     from study.views.terminal import Progress, print_end
@@ -207,7 +218,10 @@ def _check(options: argparse.Namespace) -> None:
     config = read_config(options.study, options.set)
     from study.clusterfile import check_cluster_file
 
-    check_cluster_file(options.file, config.resources, config.storage)
+    try:
+        check_cluster_file(options.file, config.resources, config.storage)
+    except RecursionError as error:
+        raise InputError(f"{options.file}: is nested too deeply ({error})") from None
     print(f"{options.file}: nothing amiss")
 
 
@@ -230,10 +244,12 @@ def _datasets(options: argparse.Namespace) -> None:
     from study import datasets
 
     names = options.names or list(datasets.KNOWN)
+    if unknown := [name for name in names if name not in datasets.KNOWN]:
+        raise InputError(f"data set {unknown[0]!r}: must be one of {', '.join(datasets.KNOWN)}")
     for name in names:
-        where = datasets.present(name, options.data_dir) if name in datasets.KNOWN else ""
+        where = datasets.present(name, options.data_dir)
         if options.action == "list":
-            print(f"{name:<10} {where or 'not here':<32} {datasets.KNOWN.get(name, 'not a known data set')}")
+            print(f"{name:<10} {where or 'not here':<32} {datasets.KNOWN[name]}")
         else:
             if options.action == "verify" and not where:
                 raise InputError(f"data set {name}: is not in {options.data_dir}: run `study datasets fetch {name}`")

@@ -49,8 +49,8 @@ def add_handover_commands(commands: Any) -> None:
     classify.add_argument("--classifiers", nargs="+", metavar="NAME", help=f"default: {' '.join(NAMES)}")
     classify.add_argument("--save", type=Path, metavar="MODEL", help=SAVE)
     classify.add_argument("--predict", type=Path, metavar="MODEL", help=PREDICT)
-    classify.add_argument("--splits", type=int, default=5, metavar="N", help="random splits (default: 5)")
-    classify.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits and of --save (default: 0)")
+    classify.add_argument("--splits", type=int, metavar="N", help="random splits (default: 5)")
+    classify.add_argument("--seed", type=int, metavar="N", help="of the splits and of --save (default: 0)")
     classify.add_argument("--out", type=Path, metavar="FILE.csv", help="write the table, or the predictions, there")
 
     inspect = _add(commands, "inspect", "say what an encoder, a decoder, a model or masked forms are", _inspect)
@@ -205,8 +205,11 @@ def _learn(options: argparse.Namespace) -> None:
     names = tuple(options.classifiers or NAMES)
     if unknown := [name for name in names if name not in NAMES]:
         raise InputError(f"--classifiers {unknown[0]}: must be of {', '.join(NAMES)}")
-    if not 1 <= options.splits <= 1000:
-        raise InputError(f"--splits {options.splits}: must be from 1 to 1000")
+    if len(set(names)) < len(names):
+        raise InputError(f"--classifiers {' '.join(names)}: must be different ones")
+    splits, seed = (default if given is None else given for given, default in ((options.splits, 5), (options.seed, 0)))
+    if not 1 <= splits <= 1000:
+        raise InputError(f"--splits {splits}: must be from 1 to 1000")
     for option in ("save", "out"):
         path = getattr(options, option)
         if path and path.exists():
@@ -214,14 +217,19 @@ def _learn(options: argparse.Namespace) -> None:
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)  # now rather than after the training
     masked, config = open_masked(options.masked), ClassifiersConfig()
-    table = classify_masked(masked, names, config, options.splits, options.seed)
+    table = classify_masked(masked, names, config, splits, seed)
     for row in table.to_dict("records"):
-        cells = [f"{m} {row[m]:.3f} [{row[f'{m}_low']:.3f}, {row[f'{m}_high']:.3f}]" for m in METRICS]
+        cells = [f"{m} {row[m]:.3f}" for m in METRICS]
+        if splits > 1:
+            cells = [
+                f"{cell} [{row[f'{m}_low']:.3f}, {row[f'{m}_high']:.3f}]"
+                for m, cell in zip(METRICS, cells, strict=True)
+            ]
         print(f"{row['classifier']:<22}{'  '.join(cells)}")
     if options.out:
         write_whole(options.out, table.to_csv(index=False))
     if options.save:
-        model = learn_model(masked, config, options.seed)
+        model = learn_model(masked, config, seed)
         write_model(options.save, model)
         print(f"{options.save}: neural network for {len(model.info.classes)} classes, pair {masked.pair}")
 
@@ -229,8 +237,8 @@ def _learn(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from study.handover import open_masked, write_predictions
 
-    for option in ("save", "classifiers"):
-        if getattr(options, option):
+    for option in ("save", "classifiers", "splits", "seed"):
+        if getattr(options, option) is not None:
             raise InputError(f"--{option}: does not go with --predict, which trains nothing: leave one of them out")
     if not options.out:
         raise InputError("--predict: needs --out FILE.csv for the predictions")

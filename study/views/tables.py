@@ -33,12 +33,6 @@ def is_papers(row: dict[str, Any]) -> bool:
     return sizes == (paper.LATENT, paper.BATCH_SIZE) and row["variant"] in paper.VARIANTS
 
 
-def papers_or_first(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The first row of the paper's own configuration, where it was studied; else the first of all."""
-    ordered = in_order(rows)
-    return next(filter(is_papers, ordered), next(iter(ordered), None))
-
-
 def mean_and_interval(cell: dict[str, Any] | None) -> str:
     """`0.852 ± 0.068 [0.81, 0.89]`: mean, sigma over draws, interval of the mean; what is not known is left away."""
     if cell is None:

@@ -89,6 +89,27 @@ def test_a_foreign_or_unwritable_folder_is_told_and_left_alone(refused, tmp_path
         assert f"{out}: cannot be written" in refused("run", "quick", "--out", out)
 
 
+@pytest.mark.parametrize("address", ["foo", "foo:", ":6379", "foo:bar", ""])
+def test_an_address_that_is_none_is_told(refused, out, address):
+    told = refused("run", "quick", "--out", out, "--address", address)
+    assert told == f"study: --address {address}: must be `auto` or HOST:PORT"
+
+
+@pytest.mark.parametrize("command", [["report"], ["compare", "x"], ["run", "quick", "--out"]])
+def test_a_name_that_no_terminal_prints_is_told(refused, command):
+    assert "'x\\udcff' is not UTF-8: choose another name" in refused(*command, "x\udcff")
+
+
+def test_a_cluster_file_that_nests_too_deeply_is_told(refused, tmp_path):
+    (tmp_path / "deep.yaml").write_text("[" * 100_000)
+    assert "deep.yaml: is nested too deeply" in refused("check", tmp_path / "deep.yaml")
+
+
+@pytest.mark.parametrize("action", ["list", "fetch", "verify"])
+def test_an_unknown_set_is_told_with_the_known_ones(refused, action):
+    assert "data set 'nope': must be one of cifar10, " in refused("datasets", action, "digits", "nope")
+
+
 def test_an_address_that_does_not_answer_is_told(refused, out):
     assert "--address 127.0.0.1:1: no Ray cluster answers there" in refused(
         "run", "quick", "--out", out, "--address", "127.0.0.1:1"
