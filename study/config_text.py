@@ -82,7 +82,7 @@ def _apply(values: dict[str, Any], setting: str) -> None:
         raise InputError("must be key=value, for example training.epochs=2")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         value = text.strip()
     except RecursionError as error:
         raise InputError(f"cannot be read as TOML: {error}") from None
@@ -135,7 +135,7 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         return tuple(value) if isinstance(value, list) else value
     if hint in (int, bool, str) and type(value) is hint:
         return value
-    raise InputError(f"{key} = {value!r}: must be {_kind(hint)}")
+    raise InputError(f"{key} = {value!r:.200}: must be {_kind(hint)}")
 
 
 def _kind(hint: Any) -> str:
@@ -173,7 +173,10 @@ def from_plain(cls: type[Any], values: Any) -> Any:
 
     if not isinstance(values, Mapping):
         raise InputError("it is no table")
-    return from_table(cls, trimmed(values))
+    try:
+        return from_table(cls, trimmed(values))
+    except RecursionError:
+        raise InputError("it nests too deeply") from None
 
 
 #: Keys that may change from one run of a study to the next, and keys that may grow.

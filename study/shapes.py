@@ -73,8 +73,9 @@ def parsed(place: str, content: bytes, shape: Any) -> Any:
     """What JSON from a place holds; `InputError` where it is none or has not the shape."""
     try:
         value = json.loads(content)
+        odd = amiss(value, shape)
     except UNREADABLE_TEXT as error:
         raise InputError(f"{place}: is damaged ({error}): bring it back") from None
-    if odd := amiss(value, shape):
+    if odd:
         raise InputError(f"{place}: is damaged, or another program's ({odd}): bring it back")
     return value

@@ -431,7 +431,7 @@ class TestBadInput:
         assert "not a readable Parquet" in refused(capsys, "inspect", tmp_path / "x.parquet")
         assert "no such file" in refused(capsys, "inspect", tmp_path / "none.parquet")
         assert "no such file" in refused(capsys, "inspect", tmp_path / "none.safetensors")
-        assert "is a decoder" in refused(
+        assert "is the decoder" in refused(
             capsys, "mask", tmp_path, "--encoder", pairs / "1" / "decoder.safetensors", "--out", tmp_path / "z"
         )
         assert "has no labels: mask again" in refused(capsys, "classify", masked)

@@ -127,6 +127,7 @@ class TestSet:
     @pytest.mark.parametrize(
         ("settings", "told"),
         [
+            ([f"draws={'9' * 5000}"], f"--set draws='{'9' * 199}: must be a whole number"),
             (["title.x=3"], "--set title.x: title is not a section"),
             (["draws=3", "training.epochs=-5", "seed=4"], "--set training.epochs=-5: must be from 1 to 100000"),
             (
@@ -138,6 +139,7 @@ class TestSet:
                 "--set training.whiten: network.couplings = 2: must be 0 without training.whiten",
             ),
         ],
+        ids=range(5),
     )
     def test_what_a_setting_makes_amiss_is_told_under_it(self, tmp_path, settings, told):
         with pytest.raises(InputError) as caught:

@@ -86,9 +86,10 @@ def test_what_a_kill_left_beside_a_finished_trial_goes(images, tmp_path):
         finished(spec()).replace('"held_out_mse"', '"mse"'),
         finished(spec()).replace('"history": [', '"history": [7, '),
         json.dumps(json.loads(finished(spec())) | {"history": []}),
+        finished(spec()).replace('"gaussian": 5', '"gaussian": ' + '{"a":' * 900 + "5" + "}" * 900),
         json.dumps(json.loads(finished(spec())) | {"trial": {"config": {}, "instance": 0, "seed": 0}}),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_a_result_that_is_damaged_or_another_programs_is_told(tmp_path, content):
     path = tmp_path / "result.json"
