@@ -1,6 +1,5 @@
 """What a study says of the place it runs in."""
 
-import json
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -46,14 +45,12 @@ def test_a_search_that_waits_says_that_it_asks_for_one_trial_at_a_time(begun):
     assert "one at a time" not in begun(*search, "search.concurrent=2", waiting="waiting for one")
 
 
-def test_a_gpu_that_torch_does_not_see_is_told_once(tmp_path):
+def test_a_gpu_that_torch_does_not_see_is_told_once(tmp_path, monkeypatch):
     from study.run import _Shown
 
-    notes = []
+    notes, devices = [], {"a": "NVIDIA A10G", "b": "cpu", "c": "cpu"}
+    monkeypatch.setattr("study.run.read_result", lambda folder: {"device": devices[folder.name]})
     progress = SimpleNamespace(phase=lambda *_, **__: None, note=notes.append)
-    for name, device in (("a", "NVIDIA A10G"), ("b", "cpu"), ("c", "cpu")):
-        (tmp_path / "trials" / name).mkdir(parents=True)
-        (tmp_path / "trials" / name / "result.json").write_text(json.dumps({"device": device}))
     for gpu, expected in ((0.0, 0), (0.5, 1)):
         shown = _Shown(StudyConfig(resources=ResourcesConfig(gpu=gpu)), tmp_path, progress, "trials", 0)
         for name in "abc":

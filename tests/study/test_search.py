@@ -283,13 +283,15 @@ class TestMirrors:
         assert [t.user_attrs["trial"] for t in found[tmp_path / "other" / "x"]] == [r.trial for r in records[:3]]
 
     def test_a_study_from_before_there_were_names_is_given_one_that_stays(self, tmp_path):
-        (tmp_path / "manifest.json").write_text('{"runs": [{"time": "then"}]}')
+        write_manifest(tmp_path, searching(), [], [])
+        older = json.loads((tmp_path / "manifest.json").read_text())
+        (tmp_path / "manifest.json").write_text(json.dumps({k: v for k, v in older.items() if k != "study"}))
         told = []
         for _ in range(2):
             write_manifest(tmp_path, searching(), [], [])
             told.append(json.loads((tmp_path / "manifest.json").read_text()))
         assert told[0]["study"] == told[1]["study"]
-        assert [run["time"] for run in told[1]["runs"]][:1] == ["then"]
+        assert told[1]["runs"][:1] == older["runs"]
         assert len(told[1]["runs"]) == 3
 
     def test_a_storage_that_does_not_open_is_told(self, tmp_path):
