@@ -30,9 +30,9 @@ class Clock(Progress):
         super().__init__(quiet=True)
         self.begun: dict[str, float] = {}
 
-    def phase(self, name: str, total: int, work: float | None = None) -> None:
+    def phase(self, name: str, total: int, work: float | None = None, pieces: str = "") -> None:
         self.begun[name] = time.monotonic()
-        super().phase(name, total, work)
+        super().phase(name, total, work, pieces)
 
 
 @dataclass(frozen=True)
