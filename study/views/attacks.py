@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,17 +127,27 @@ def _best_use(learned: list[dict[str, Any]], *places: dict[str, Any]) -> list[di
     return [max(rows, key=lambda r: r["accuracy"]["mean"]) for rows in found]
 
 
-def use_and_secrecy(summary: Summary, learned: list[dict[str, Any]]) -> pd.DataFrame:
-    """Latent configurations and defences on one front: what is kept for classifiers, what is given away.
+@dataclass(frozen=True)
+class Traded:
+    """What one place keeps for classifiers, and what it gives away."""
 
-    Use is the accuracy of the best classifier on the most classes, in `shared`, of the encoders that were attacked;
-    secrecy the error of the best attack that every row of the data set met, at the largest number of pairs that all
-    have.
+    place: dict[str, Any]
+    use: dict[str, Any]
+    """The best classifier on the most classes, in `shared`, of the encoders that were attacked: a row of `use`."""
+    k: int
+    secrecy: dict[str, Any]
+    """Error of the best attack that every place of the data set met, at the largest number of pairs that all have."""
+    attacks: list[str]
+    """Those that all met."""
+
+
+def traded(summary: Summary, learned: list[dict[str, Any]]) -> list[Traded]:
+    """Latent configurations and defences on one front, where a data set has several.
 
     Args:
         learned: what `use` gives.
     """
-    rows = []
+    found = []
     for place in sorted(summary["unmasking"], key=lambda r: (r["dataset"], r["gaussian"] + r["categorical"])):
         same = [r for r in summary["unmasking"] if r["dataset"] == place["dataset"] and r["largest"]]
         best = _best_use(learned, place)
@@ -149,18 +161,60 @@ def use_and_secrecy(summary: Summary, learned: list[dict[str, Any]]) -> pd.DataF
         if not common:
             continue
         secrecy = min((met[same.index(place)][name] for name in common), key=lambda cell: cell["mean"])
-        rows.append(
+        found.append(Traded(place, best[0], int(k), secrecy, [name for name in WITH_PAIRS if name in common]))
+    return found
+
+
+def use_and_secrecy(front: list[Traded]) -> pd.DataFrame:
+    """A row for each place of the front."""
+    return pd.DataFrame(
+        [
             {
-                "latent, data": place_name(place),
-                "classes": best[0]["classes"],
-                "use: accuracy": with_interval(best[0]["accuracy"], 3),
-                "pairs": f"{int(k):,}",
-                "secrecy: MSE": with_interval(secrecy, 4),
-                "of the best of": ", ".join(name for name in WITH_PAIRS if name in common),
-                "pairs to the target": _count(place, "reach_target"),
+                "latent, data": place_name(one.place),
+                "classes": one.use["classes"],
+                "use: accuracy": with_interval(one.use["accuracy"], 3),
+                "pairs": f"{one.k:,}",
+                "secrecy: MSE": with_interval(one.secrecy, 4),
+                "of the best of": ", ".join(one.attacks),
+                "pairs to the target": _count(one.place, "reach_target"),
             }
-        )
-    return pd.DataFrame(rows).fillna("")
+            for one in front
+        ]
+    )
+
+
+def front_chart(folder: Path, front: list[Traded]) -> list[Shown]:
+    """The front as a picture, a panel for each data set with three places or more."""
+    sets = [name for name, n in Counter(one.place["dataset"] for one in front).items() if n > 2]
+    if not sets:
+        return []
+    figure, axes = plt.subplots(1, len(sets), figsize=(6.6 * len(sets), 4.2), squeeze=False, layout="constrained")
+    rows = []
+    for axis, dataset in zip(axes[0], sets, strict=True):
+        here = [one for one in front if one.place["dataset"] == dataset]
+        for latent in dict.fromkeys(one.place["latent"] for one in here):
+            mine = [one for one in here if one.place["latent"] == latent]
+            at = [(one.use["accuracy"]["mean"], one.secrecy["mean"]) for one in mine]
+            axis.plot(*zip(*at, strict=True), linestyle="none", markersize=5, label=latent)
+            for one, (accuracy, error) in zip(mine, at, strict=True):
+                name = one.place["representation"]
+                name = "none" if name == "masked" else name
+                axis.annotate(name, (accuracy, error), (5, 3), textcoords="offset points", fontsize=7)
+                rows.append({"dataset": dataset, "latent": latent, "defence": name, "accuracy": accuracy, "mse": error})
+        axis.axhline(here[0].place["mean_image"], color="#222222", linestyle=":", linewidth=1, label="mean image")
+        axis.set(
+            title=f"{dataset}, {here[0].use['classes']} classes, {here[0].k:,} leaked pairs",
+            xlabel="use: accuracy", ylabel="secrecy: mean squared error", yscale="log",
+        )  # fmt: skip
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.margins(x=0.12)
+        axis.legend()
+    save(folder, "traded", figure, pd.DataFrame(rows), vector=True)
+    caption = (
+        "Use against secrecy: accuracy of the best classifier, error of the best attack that all met. Up and to the "
+        "right is better. A point is named by its defence, `none` without."
+    )
+    return [Shown("traded", caption, "Error of restored images against accuracy, a point a defence", vector=True)]
 
 
 def place_is(row: dict[str, Any], place: dict[str, Any]) -> bool:
@@ -423,15 +477,15 @@ def section(folder: Path, summary: Summary, records: list[Record]) -> Section:
         "rightly. An attack that fails here proves nothing: better attackers exist."
     )
     learned = use(records)
-    front, again = use_and_secrecy(summary, learned), reidentification(summary)
+    front, again = traded(summary, learned), reidentification(summary)
     return Section(
         "Is it a mask?",
         [reading, *plain_words(summary), *defences(summary, learned)],
         [
             ("Pairs to unmask, the best attack at each number of pairs", pairs_to_unmask(summary)),
-            *([("Use against secrecy", front)] if len(front) else []),
+            *([("Use against secrecy", use_and_secrecy(front))] if front else []),
             *([("Re-identification: which image belongs to which masked vector", again)] if len(again) else []),
         ],
-        [*curve(folder / "figures", summary), *pictures(folder, records)],
+        [*curve(folder / "figures", summary), *front_chart(folder / "figures", front), *pictures(folder, records)],
         [("Every attack", ladder(summary))],
     )

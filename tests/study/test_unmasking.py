@@ -1,6 +1,7 @@
 """Pairs to unmask, and objectives for a search, against curves known by construction."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -11,7 +12,7 @@ from study.attack import YARDSTICKS
 from study.records import Record
 from study.secrecy import Secrecy, measure, pairs_to_reach
 from study.unmasking import summarise_attacks
-from study.views.attacks import ATTACKERS, ladder, pairs_to_unmask, use, use_and_secrecy
+from study.views.attacks import ATTACKERS, front_chart, ladder, pairs_to_unmask, traded, use, use_and_secrecy
 
 CURVES = {  # attack -> number of pairs -> error in each of two draws
     "ridge": {10: (0.05, 0.06), 100: (0.019, 0.025), 1000: (0.012, 0.012)},
@@ -169,7 +170,7 @@ def test_a_study_that_has_not_ended_shows_what_it_has_and_says_that_less_may_do(
     masked, noisy = pairs_to_unmask(summary).to_dict("records")
     assert (masked["pairs to MSE 0.02"], noisy["pairs to MSE 0.02"]) == ("at most 1,000", "more than 10")
     learned = use([*found, classified("a", 0.9), classified("a", 0.9, "noise@1")])
-    assert use_and_secrecy(summary, learned).empty
+    assert use_and_secrecy(traded(summary, learned)).empty
 
 
 def test_use_and_secrecy_compares_by_the_attacks_that_all_met():
@@ -178,8 +179,25 @@ def test_use_and_secrecy_compares_by_the_attacks_that_all_met():
     found += [record("ridge", 0.04, 1000, representation="noise@1")]
     summary = summarise_attacks(found)
     learned = use([*found, classified("a", 0.9), classified("a", 0.9, "noise@1")])
-    rows = use_and_secrecy(summary, learned).to_dict("records")
+    rows = use_and_secrecy(traded(summary, learned)).to_dict("records")
     assert [(row["secrecy: MSE"], row["of the best of"]) for row in rows] == [("0.0300", "ridge"), ("0.0400", "ridge")]
+
+
+def test_three_places_make_a_chart_of_use_and_secrecy(tmp_path):
+    found = [record(name, YARDSTICK[name]) for name in YARDSTICKS]
+    found += [
+        record("ridge", 0.03, 1000),
+        *(record("ridge", e, 1000, representation=f"noise@{e}") for e in (0.04, 0.05)),
+    ]
+    learned = use([*found, *(classified("a", 0.9 - e, f"noise@{e}") for e in (0.04, 0.05)), classified("a", 0.9)])
+    front = traded(summarise_attacks(found), learned)
+    (shown,) = front_chart(tmp_path, front)
+    assert (tmp_path / shown.file).exists()
+    numbers = pd.read_csv(tmp_path / "traded.csv")
+    assert numbers[["defence", "accuracy", "mse"]].to_numpy().tolist() == [
+        ["none", 0.9, 0.03], ["noise@0.04", 0.86, 0.04], ["noise@0.05", 0.85, 0.05]
+    ]  # fmt: skip
+    assert front_chart(tmp_path, front[:2]) == []
 
 
 def test_use_is_that_of_the_encoders_that_were_attacked():
@@ -191,6 +209,6 @@ def test_use_is_that_of_the_encoders_that_were_attacked():
         classified(trial, accuracy, draw=draw) for trial, accuracy in (("a", 0.6), ("b", 0.9)) for draw in (0, 1)
     ]
     learned += [classified("a", 0.5, "noise@1", draw) for draw in (0, 1)]
-    rows = use_and_secrecy(summarise_attacks(found), use([*found, *learned])).to_dict("records")
+    rows = use_and_secrecy(traded(summarise_attacks(found), use([*found, *learned]))).to_dict("records")
     assert [row["use: accuracy"] for row in rows] == ["0.600 [0.600, 0.600]", "0.500 [0.500, 0.500]"]
     assert rows[0]["secrecy: MSE"].startswith("0.0400 [0.0")
