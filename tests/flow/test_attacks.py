@@ -91,6 +91,6 @@ class TestCard:
 
     def test_what_is_not_there_is_told(self, copy, tmp_path, capsys):
         assert main(["card", str(tmp_path)]) == 2
-        assert "holds no finished study" in capsys.readouterr().err
+        assert "holds no study" in capsys.readouterr().err
         assert main(["card", str(copy), "--trial", "nobody"]) == 2
         assert "choose one of g12" in capsys.readouterr().err
