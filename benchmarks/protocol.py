@@ -57,10 +57,11 @@ if __name__ == "__main__":
     options = parser.parse_args()
     config = read_folder_config(options.folder)
     runs = json.loads((options.folder / "manifest.json").read_text())["runs"]
+    commits = ", ".join(dict.fromkeys(run["commit"] for run in runs))
     about = (
         f"{config.title}: {config.training.epochs} epochs, {config.draws} draws of each number of classes, "
-        f"estimators {', '.join(map(str, config.estimators)) or 'as configured'}. Made at commit {runs[0]['commit']} "
-        f"in {len(runs)} run(s) on {runs[0]['cores']} cores."
+        f"estimators {', '.join(map(str, config.estimators)) or 'as configured'}. Measured in "
+        f"{len(runs)} run(s) on {runs[0]['cores']} cores, at commits {commits}; the machine above made this page alone."
         f"{'' if 'ended' in runs[-1] else ' The study has not ended: what it has still to measure is not in it.'}\n"
     )
     name = f"python -m benchmarks.protocol {options.folder}"
