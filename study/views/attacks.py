@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from attacks import WITH_PAIRS, WITHOUT_PAIRS
-from study.aggregate import summarise
 from study.artifacts import read_arrays
 from study.attack import CONTROLS
 from study.records import Record, file_name
 from study.unmasking import PLACE
 from study.views.figures import Shown, save, strip
-from study.views.page import Section
 from study.views.tables import Summary
 
 #: Who each row is, in plain words, in the order of the ladder.
@@ -95,8 +91,8 @@ def pairs_to_unmask(summary: Summary) -> pd.DataFrame:
         [
             {
                 "latent, data": place_name(row),
-                f"pairs to MSE {row['target']:g}": _count(row, "reach_target"),
-                "pairs to within 10% of the key": _count(row, "reach_key"),
+                f"pairs to MSE {row['target']:g}": count(row, "reach_target"),
+                "pairs to within 10% of the key": count(row, "reach_key"),
                 "MSE at 1,000 pairs": "not tried" if row["mse_at_k"] is None else f"{row['mse_at_k']:.4f}",
                 "the key": f"{row['key']:.4f}",
                 "mean image": f"{row['mean_image']:.4f}",
@@ -107,129 +103,19 @@ def pairs_to_unmask(summary: Summary) -> pd.DataFrame:
     )
 
 
-def use(records: list[Record]) -> list[dict[str, Any]]:
-    """Accuracy in `shared`, in rows as of `summary.json`, of the very encoders that were attacked, where they were."""
-    attacked = {_place_of(r) for r in records if r.kind == "attack"}
-    learned = [r for r in records if r.kind == "classification" and r.what["protocol"] == "shared"]
-    rows: list[dict[str, Any]] = summarise([r for r in learned if _place_of(r) in attacked])["classification"]
-    return rows
-
-
-def _place_of(record: Record) -> tuple[str, str, str]:
-    return record.trial, record.what["dataset"], record.what["representation"]
-
-
-def _best_use(learned: list[dict[str, Any]], *places: dict[str, Any]) -> list[dict[str, Any]]:
-    """The best classifier of each place, on the most classes that all have; none where one has none."""
-    alike = [[r for r in learned if place_is(r, place)] for place in places]
-    classes = max(set.intersection(*({r["classes"] for r in rows} for rows in alike)), default=0)
-    found = [[r for r in rows if r["classes"] == classes] for rows in alike if classes]
-    return [max(rows, key=lambda r: r["accuracy"]["mean"]) for rows in found]
-
-
-@dataclass(frozen=True)
-class Traded:
-    """What one place keeps for classifiers, and what it gives away."""
-
-    place: dict[str, Any]
-    use: dict[str, Any]
-    """The best classifier on the most classes, in `shared`, of the encoders that were attacked: a row of `use`."""
-    k: int
-    secrecy: dict[str, Any]
-    """Error of the best attack that every place of the data set met, at the largest number of pairs that all have."""
-    attacks: list[str]
-    """Those that all met."""
-
-
-def traded(summary: Summary, learned: list[dict[str, Any]]) -> list[Traded]:
-    """Latent configurations and defences on one front, where a data set has several.
-
-    Args:
-        learned: what `use` gives.
-    """
-    found = []
-    for place in sorted(summary["unmasking"], key=lambda r: (r["dataset"], r["gaussian"] + r["categorical"])):
-        same = [r for r in summary["unmasking"] if r["dataset"] == place["dataset"] and r["largest"]]
-        best = _best_use(learned, place)
-        if len(same) < 2 or not best or not place["largest"]:
-            continue
-        k = max(set.intersection(*(set(r["best"]) for r in same)), key=int, default="")
-        if not k:  # of a study that has not ended
-            continue
-        met = [{r["attack"]: r["mse"] for r in summary["attacks"] if place_is(r, p) and r["k"] == int(k)} for p in same]
-        common = set.intersection(*map(set, met))
-        if not common:
-            continue
-        secrecy = min((met[same.index(place)][name] for name in common), key=lambda cell: cell["mean"])
-        found.append(Traded(place, best[0], int(k), secrecy, [name for name in WITH_PAIRS if name in common]))
-    return found
-
-
-def use_and_secrecy(front: list[Traded]) -> pd.DataFrame:
-    """A row for each place of the front."""
-    return pd.DataFrame(
-        [
-            {
-                "latent, data": place_name(one.place),
-                "classes": one.use["classes"],
-                "use: accuracy": with_interval(one.use["accuracy"], 3),
-                "pairs": f"{one.k:,}",
-                "secrecy: MSE": with_interval(one.secrecy, 4),
-                "of the best of": ", ".join(one.attacks),
-                "pairs to the target": _count(one.place, "reach_target"),
-            }
-            for one in front
-        ]
-    )
-
-
-def front_chart(folder: Path, front: list[Traded]) -> list[Shown]:
-    """The front as a picture, a panel for each data set with three places or more."""
-    sets = [name for name, n in Counter(one.place["dataset"] for one in front).items() if n > 2]
-    if not sets:
-        return []
-    figure, axes = plt.subplots(1, len(sets), figsize=(6.6 * len(sets), 4.2), squeeze=False, layout="constrained")
-    rows = []
-    for axis, dataset in zip(axes[0], sets, strict=True):
-        here = [one for one in front if one.place["dataset"] == dataset]
-        for latent in dict.fromkeys(one.place["latent"] for one in here):
-            mine = [one for one in here if one.place["latent"] == latent]
-            at = [(one.use["accuracy"]["mean"], one.secrecy["mean"]) for one in mine]
-            axis.plot(*zip(*at, strict=True), linestyle="none", markersize=5, label=latent)
-            for one, (accuracy, error) in zip(mine, at, strict=True):
-                name = one.place["representation"]
-                name = "none" if name == "masked" else name
-                axis.annotate(name, (accuracy, error), (5, 3), textcoords="offset points", fontsize=7)
-                rows.append({"dataset": dataset, "latent": latent, "defence": name, "accuracy": accuracy, "mse": error})
-        axis.axhline(here[0].place["mean_image"], color="#222222", linestyle=":", linewidth=1, label="mean image")
-        axis.set(
-            title=f"{dataset}, {here[0].use['classes']} classes, {here[0].k:,} leaked pairs",
-            xlabel="use: accuracy", ylabel="secrecy: mean squared error", yscale="log",
-        )  # fmt: skip
-        axis.yaxis.set_minor_formatter(NullFormatter())
-        axis.margins(x=0.12)
-        axis.legend()
-    save(folder, "traded", figure, pd.DataFrame(rows), vector=True)
-    caption = (
-        "Use against secrecy: accuracy of the best classifier, error of the best attack that all met. Up and to the "
-        "right is better. A point is named by its defence, `none` without."
-    )
-    return [Shown("traded", caption, "Error of restored images against accuracy, a point a defence", vector=True)]
-
-
 def place_is(row: dict[str, Any], place: dict[str, Any]) -> bool:
     """A row is of this latent configuration, data set and defence."""
     return all(row[key] == place[key] for key in PLACE)
 
 
-def _count(row: dict[str, Any], name: str) -> str:
+def count(row: dict[str, Any], name: str) -> str:
     """A number of pairs, and its range over draws and instances where they differ."""
     if not row["largest"]:
         return "not tried"
     beyond = f"more than {row['largest']:,}"
     low, high = row[f"{name}_range"]
     text = f"{row[name]:,}" if row[name] else beyond
-    if row[name] and _fewest(row, row[name]):
+    if row[name] and fewest(row, row[name]):
         text = f"at most {text}"
     return text if low == high else f"{text} ({low:,} to {f'{high:,}' if high else beyond})"
 
@@ -294,13 +180,13 @@ def curve(folder: Path, summary: Summary) -> list[Shown]:
     save(folder, "unmasking", figure, pd.json_normalize(used, sep="_"), vector=True)
     caption = (
         "Pairs to unmask: error of images restored by an attacker who holds so many pairs of an image and its masked "
-        f"vector; bars are 95% intervals over {_repeated(summary)}. Dashed: the matching decoder; dotted: the mean "
+        f"vector; bars are 95% intervals over {repeated(summary)}. Dashed: the matching decoder; dotted: the mean "
         f"image, which anyone has."
     )
     return [Shown("unmasking", caption, "Mean squared error against leaked pairs, one line an attack", vector=True)]
 
 
-def _repeated(summary: Summary) -> str:
+def repeated(summary: Summary) -> str:
     """What intervals rest on."""
     instances = {row["mse"]["encoders"] for row in summary["attacks"]}
     if max(instances) == 1:
@@ -367,7 +253,7 @@ def plain_words(summary: Summary) -> list[str]:
         if row["representation"] == "masked" and row["largest"]:
             reached = row["reach_target"]
             told = (
-                f"{reached:,} leaked pairs{_fewest(row, reached)} of an image and its masked vector restore other "
+                f"{reached:,} leaked pairs{fewest(row, reached)} of an image and its masked vector restore other "
                 f"images to a mean squared error of {_restored(summary, row, reached)}, where {row['target']:g} was to "
                 f"be reached"
                 if reached
@@ -375,7 +261,7 @@ def plain_words(summary: Summary) -> list[str]:
                 f"{row['target']:g}{', which the key misses too' if row['key'] > row['target'] else ''}"
             )
             key = row["reach_key"]
-            near = f"{key:,}{_fewest(row, key)} come" if key else f"{row['largest']:,} do not come"
+            near = f"{key:,}{fewest(row, key)} come" if key else f"{row['largest']:,} do not come"
             words.append(
                 f"What do leaked pairs undo? {place_name(row)}: {told}; {near} within 10% of the matching decoder "
                 f"({row['key']:.4f}; the mean image has {row['mean_image']:.4f})."
@@ -395,58 +281,6 @@ def _restored(summary: Summary, place: dict[str, Any], count: int) -> str:
     return with_interval(row["mse"], 4)
 
 
-def defences(summary: Summary, learned: list[dict[str, Any]]) -> list[str]:
-    """What each defence leaves the owner, classifiers and attackers; then, who is protected from whom.
-
-    A defence protects where it keeps an attacker with as many pairs as were tried from the target, and not the owner.
-
-    Args:
-        learned: what `use` gives.
-    """
-    tried = [row for row in summary["unmasking"] if "@" in row["representation"] and row["largest"]]
-    if not tried:
-        return []
-    words = [_defence(row, summary, learned) for row in tried]
-    trained = any("@" in r["representation"] and r["attack"] == "inversion" for r in summary["attacks"])
-    words.append(
-        "Defences met ridge regression and, with the most pairs of the first draw, a trained inversion decoder: better "
-        "attackers do better."
-        if trained
-        else "Ridge regression alone was tried on defences: better attackers do better."
-    )
-    usable = [row for row in tried if row["key"] <= row["target"]]
-    held = [place_name(row) for row in usable if not row["reach_target"]]
-    spoilt = [place_name(row) for row in tried if row not in usable]
-    if held:
-        words.append(
-            f"With as many pairs as were tried, attackers missed the target, and the key did not, under "
-            f"{'; '.join(held)}. Nothing says that more pairs would miss it."
-        )
-    elif usable:
-        which = "defences under which the key still reaches the target" if spoilt else "defences tried"
-        words.append(f"None of the {which} protects against an attacker with pairs.")
-    if spoilt:
-        words.append(
-            f"The key misses the target under {'; '.join(spoilt)}: what is hidden from attackers there is hidden from "
-            f"the owner as well, and only classifiers, which need no key, may be served."
-        )
-    return words
-
-
-def _defence(row: dict[str, Any], summary: Summary, learned: list[dict[str, Any]]) -> str:
-    without = {**row, "representation": "masked"}
-    (plain,) = (r for r in summary["unmasking"] if place_is(r, without))
-    told = f"the owner's key restores to a mean squared error of {row['key']:.4f} ({plain['key']:.4f} without it)"
-    if row["key"] > row["target"]:
-        told += ": it spoils the key too" if plain["key"] <= row["target"] else ": no use as a key, with it or without"
-    if best := _best_use(learned, row, plain):
-        accuracies = [with_interval(one["accuracy"], 3) for one in best]
-        told += f"; the best accuracy on {best[0]['classes']} classes is {accuracies[0]} ({accuracies[1]} without it)"
-    reached = row["reach_target"]
-    pairs = f"{reached:,} pairs{_fewest(row, reached)} reach" if reached else f"{row['largest']:,} pairs do not reach"
-    return f"Defence {place_name(row)}: {told}; {pairs} the target of {row['target']:g}."
-
-
 def lacking(summary: Summary, names: list[str], pairs: list[int]) -> list[str]:
     """Attacks of a study that has not ended which are not measured everywhere, in words; all, where none is."""
     places = [row for row in summary["unmasking"] if row["representation"] == "masked"]
@@ -460,32 +294,6 @@ def lacking(summary: Summary, names: list[str], pairs: list[int]) -> list[str]:
     return told
 
 
-def _fewest(row: dict[str, Any], count: int) -> str:
+def fewest(row: dict[str, Any], count: int) -> str:
     """A remark where no smaller number of pairs was tried."""
     return " (fewer were not tried)" if count == min(map(int, row["best"])) else ""
-
-
-def section(folder: Path, summary: Summary, records: list[Record]) -> Section:
-    """The part of a report that tells of attacks."""
-    reading = (
-        "What an attacker without the key restores of masked test images. Leaked pairs and public images are of the "
-        "training part, victims of the test part; everything the attacker trains is chosen on the attacker's own "
-        f"images. MSE of pixels from 0 to 1 with its 95% interval over {_repeated(summary)}; PSNR in decibels; "
-        "`class recognised`: the share of restored images whose class a Random Forest trained on clear images names "
-        "(the row of the clear images says how far it goes with those). "
-        "Re-identification matches restored images and the victims' images one to one: top-1 is the share matched "
-        "rightly. An attack that fails here proves nothing: better attackers exist."
-    )
-    learned = use(records)
-    front, again = traded(summary, learned), reidentification(summary)
-    return Section(
-        "Is it a mask?",
-        [reading, *plain_words(summary), *defences(summary, learned)],
-        [
-            ("Pairs to unmask, the best attack at each number of pairs", pairs_to_unmask(summary)),
-            *([("Use against secrecy", use_and_secrecy(front))] if front else []),
-            *([("Re-identification: which image belongs to which masked vector", again)] if len(again) else []),
-        ],
-        [*curve(folder / "figures", summary), *front_chart(folder / "figures", front), *pictures(folder, records)],
-        [("Every attack", ladder(summary))],
-    )

@@ -14,7 +14,7 @@ from study.opening import read_folder_config, read_manifest
 from study.records import Record, read_records
 from study.trial import TrialSpec, read_result
 from study.unmasking import summarise_attacks
-from study.views import attacks, tables
+from study.views import attacks, mask, tables
 from study.views.page import Section, write_page
 from study.views.tables import Summary
 
@@ -136,7 +136,7 @@ def _attacked(summary: Summary, records: list[Record]) -> list[str]:
     if not summary["attacks"]:
         return ["Nobody attacked this encoder here. Treat its masked images as you would treat the images themselves."]
     again = [_found_again(dataset, here) for dataset, here in _masked(summary)]
-    return [*attacks.plain_words(summary), *again, *attacks.defences(summary, attacks.use(records))]
+    return [*attacks.plain_words(summary), *again, *mask.defences(summary, mask.use(records))]
 
 
 def _masked(summary: Summary) -> list[tuple[str, list[dict[str, Any]]]]:

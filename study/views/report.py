@@ -19,7 +19,7 @@ from study.opening import read_folder_config, read_manifest
 from study.records import Record, frame, read_records, write_whole
 from study.trial import encoder_parameters, read_result
 from study.unmasking import summarise_attacks
-from study.views import attacks, figures, items, search, tables
+from study.views import attacks, figures, items, mask, search, tables
 from study.views.figures import Shown
 from study.views.page import Section, write_page
 from study.views.tables import Summary
@@ -96,7 +96,7 @@ def _sections(
     if any("@" in row["classifier"] for row in summary["classification"]):
         yield _estimators(summary)
     if summary["attacks"]:
-        yield attacks.section(folder, summary, records)
+        yield mask.section(folder, summary, records)
     if any("paper" in row["accuracy"] and tables.is_papers(row) for row in summary["classification"]):
         yield items.section(config)
     yield _provenance(manifest)

@@ -5,7 +5,8 @@ import pytest
 from study.attack import YARDSTICKS
 from study.unmasking import summarise_attacks
 from study.views import card
-from study.views.attacks import ATTACKERS, curve, defences, ladder, plain_words, section, use
+from study.views.attacks import ATTACKERS, curve, ladder, plain_words
+from study.views.mask import defences, section, use
 from tests.study.test_unmasking import YARDSTICK, classified, record
 
 

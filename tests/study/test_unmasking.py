@@ -12,7 +12,8 @@ from study.attack import YARDSTICKS
 from study.records import Record
 from study.secrecy import Secrecy, measure, pairs_to_reach
 from study.unmasking import summarise_attacks
-from study.views.attacks import ATTACKERS, front_chart, ladder, pairs_to_unmask, traded, use, use_and_secrecy
+from study.views.attacks import ATTACKERS, ladder, pairs_to_unmask
+from study.views.mask import front_chart, traded, use, use_and_secrecy
 
 CURVES = {  # attack -> number of pairs -> error in each of two draws
     "ridge": {10: (0.05, 0.06), 100: (0.019, 0.025), 1000: (0.012, 0.012)},
