@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullLocator
 
 from attacks import WITH_PAIRS, WITHOUT_PAIRS
 from study.artifacts import read_arrays
@@ -171,7 +171,7 @@ def curve(folder: Path, summary: Summary) -> list[Shown]:
     for axis, place in zip(axes.flat, places, strict=False):
         used += _lines(axis, place, summary)
         axis.set(title=place_name(place), xlabel="leaked pairs", xscale="log", yscale="log")
-        axis.yaxis.set_minor_formatter(NullFormatter())  # between two powers of ten their names touch
+        name_errors(axis)
     for axis in axes[:, 0]:
         axis.set_ylabel("mean squared error")
     for axis in list(axes.flat)[len(places) :]:
@@ -184,6 +184,13 @@ def curve(folder: Path, summary: Summary) -> list[Shown]:
         f"image, which anyone has."
     )
     return [Shown("unmasking", caption, "Mean squared error against leaked pairs, one line an attack", vector=True)]
+
+
+def name_errors(axis: Axes) -> None:
+    """On a logarithmic axis that may hold less than a power of ten: 0.01, 0.02, 0.05, and so on."""
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def repeated(summary: Summary) -> str:

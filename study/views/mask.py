@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.ticker import NullFormatter
 
 from attacks import WITH_PAIRS
 from study.aggregate import summarise
@@ -19,6 +18,7 @@ from study.views.attacks import (
     curve,
     fewest,
     ladder,
+    name_errors,
     pairs_to_unmask,
     pictures,
     place_is,
@@ -125,20 +125,21 @@ def front_chart(folder: Path, front: list[Traded]) -> list[Shown]:
             for one, (accuracy, error) in zip(mine, at, strict=True):
                 name = one.place["representation"]
                 name = "none" if name == "masked" else name
-                axis.annotate(name, (accuracy, error), (5, 3), textcoords="offset points", fontsize=7)
+                if len({one.place["representation"] for one in here}) > 1:
+                    axis.annotate(name, (accuracy, error), (5, 3), textcoords="offset points", fontsize=7)
                 rows.append({"dataset": dataset, "latent": latent, "defence": name, "accuracy": accuracy, "mse": error})
         axis.axhline(here[0].place["mean_image"], color="#222222", linestyle=":", linewidth=1, label="mean image")
         axis.set(
             title=f"{dataset}, {here[0].use['classes']} classes, {here[0].k:,} leaked pairs",
             xlabel="use: accuracy", ylabel="secrecy: mean squared error", yscale="log",
         )  # fmt: skip
-        axis.yaxis.set_minor_formatter(NullFormatter())
+        name_errors(axis)
         axis.margins(x=0.12)
         axis.legend()
     save(folder, "traded", figure, pd.DataFrame(rows), vector=True)
     caption = (
         "Use against secrecy: accuracy of the best classifier, error of the best attack that all met. Up and to the "
-        "right is better. A point is named by its defence, `none` without."
+        "right is better. A name at a point is that of a defence, or says that mirror images were handed over too."
     )
     return [Shown("traded", caption, "Error of restored images against accuracy, a point a defence", vector=True)]
 
