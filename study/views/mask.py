@@ -118,6 +118,7 @@ def front_chart(folder: Path, front: list[Traded]) -> list[Shown]:
     rows = []
     for axis, dataset in zip(axes[0], sets, strict=True):
         here = [one for one in front if one.place["dataset"] == dataset]
+        defended = {one.place["representation"] for one in here} != {"masked"}
         for latent in dict.fromkeys(one.place["latent"] for one in here):
             mine = [one for one in here if one.place["latent"] == latent]
             at = [(one.use["accuracy"]["mean"], one.secrecy["mean"]) for one in mine]
@@ -125,7 +126,7 @@ def front_chart(folder: Path, front: list[Traded]) -> list[Shown]:
             for one, (accuracy, error) in zip(mine, at, strict=True):
                 name = one.place["representation"]
                 name = "none" if name == "masked" else name
-                if len({one.place["representation"] for one in here}) > 1:
+                if defended:
                     axis.annotate(name, (accuracy, error), (5, 3), textcoords="offset points", fontsize=7)
                 rows.append({"dataset": dataset, "latent": latent, "defence": name, "accuracy": accuracy, "mse": error})
         axis.axhline(here[0].place["mean_image"], color="#222222", linestyle=":", linewidth=1, label="mean image")

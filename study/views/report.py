@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from study import paper
-from study.aggregate import METRICS, POINT, summarise
+from study.aggregate import POINT, summarise
 from study.artifacts import artifact, read_arrays
 from study.claims import CLAIMS, COMPARABLE, FEW, NEGLIGIBLE, ORDER, ORDERS, claims
 from study.config import InputError, StudyConfig
@@ -19,7 +19,7 @@ from study.opening import read_folder_config, read_manifest
 from study.records import Record, frame, read_records, write_whole
 from study.trial import encoder_parameters, read_result
 from study.unmasking import summarise_attacks
-from study.views import attacks, figures, items, mask, search, tables
+from study.views import attacks, figures, items, mask, search, tables, words
 from study.views.figures import Shown
 from study.views.page import Section, write_page
 from study.views.tables import Summary
@@ -78,7 +78,7 @@ def _sections(
     records: list[Record],
     results: dict[str, Any],
 ) -> Iterator[Section]:
-    yield Section("In plain words", _plain_words(summary), [], _masked_forms(folder, summary))
+    yield Section("In plain words", words.plain_words(summary), [], _masked_forms(folder, summary))
     if missing := _missing(folder, config, summary, manifest):
         yield Section("What is missing", missing)
     if "search" in summary:
@@ -102,54 +102,6 @@ def _sections(
     yield _provenance(manifest)
 
 
-#: What a training recipe is, in words.
-RECIPES = {
-    "paper": "the paper's words and nothing added",
-    "two_phase": "the paper's two phases with additions of this project (normalised and whitened latents, a flow, a "
-    "small weight on the adversarial losses, a falling learning rate: docs/autoencoder.md)",
-    "one_pass": "`two_phase` with one encoder pass for both phases",
-}
-
-
-def _plain_words(summary: Summary) -> list[str]:
-    complete = [t for t in summary["trials"] if t["status"] == "complete"]
-    points = dict.fromkeys(t["latent"] for t in tables.in_order(complete))
-    batch_sizes = ", ".join(str(size) for size in sorted({t["batch_size"] for t in complete}))
-    several = "s" if len(points) > 1 else ""
-    recipes: dict[str, list[str]] = {}
-    for trial in tables.in_order(complete):
-        recipes.setdefault(trial["recipe"], []).append(trial["latent"])
-    trained = "; ".join(
-        (f"{', '.join(dict.fromkeys(names))} by " if len(recipes) > 1 else "") + f"recipe `{name}`, {RECIPES[name]}"
-        for name, names in recipes.items()
-    )
-    words = [
-        f"What was studied. {len(complete)} adversarial autoencoders were trained without labels, on {len(points)} "
-        f"latent configuration{several} (Gaussian + categorical dimensions {'; '.join(points)}; batch size "
-        f"{batch_sizes}). Their encoders mask other images, that is, turn each into a vector; classifiers learn "
-        f"from these masked forms alone. docs/protocol.md, of this project, holds what the paper states beside what "
-        f"was chosen here.",
-        f"How they were trained: {trained}.",
-    ]
-    if failed := len(summary["trials"]) - len(complete):
-        words.append(f"{failed} autoencoders failed; see the table of autoencoders.")
-    if best := list(_best_accuracies(summary)):
-        words += [f"Is it useful? {best[0]}", *best[1:]]
-    pairs = {(r["latent"], r["images"], r["pair"]): r["mean"] for r in summary["reconstruction"]}
-    for (point, images, pair), unmatched in pairs.items():
-        if pair == "unmatched" and images == "V":
-            matched = pairs[point, images, "matched"]
-            words.append(
-                f"Does another decoder fail? On held-out images (V) the matching decoder of {point} restores with a "
-                f"mean squared error of {matched:.4f}, another instance's with {unmatched:.4f}, "
-                f"{unmatched / matched:.0f} times as much. This is the paper's test of secrecy and says nothing about "
-                f"an attacker who holds known pairs."
-            )
-    words += attacks.plain_words(summary)
-    words += _how_sure(summary)
-    return [*words, _beside_the_paper(summary)] if summary["classification"] else words
-
-
 def _masked_forms(folder: Path, summary: Summary) -> list[Shown]:
     """Fig 1, of the first autoencoder with the longest Gaussian part whose pictures are there."""
     for trial in sorted(summary["trials"], key=lambda t: -t["gaussian"]):
@@ -157,77 +109,6 @@ def _masked_forms(folder: Path, summary: Summary) -> list[Shown]:
         if path.exists():
             return figures.masked_forms(folder / "figures", read_arrays(path), trial["trial"], trial["gaussian"])
     return []
-
-
-def _best_accuracies(summary: Summary) -> Iterator[str]:
-    """One line for data set and number of classes, from `shared` where there is one, beside its controls."""
-    known = [r for r in summary["classification"] if r["classifier"] in tables.NAMES]
-    masked = [r for r in known if r["representation"] == "masked"]
-    rows = [r for r in masked if r["protocol"] == "shared"] or masked
-    for dataset, count in sorted({(r["dataset"], r["classes"]) for r in rows}):
-        mine, others = (
-            [r for r in some if (r["dataset"], r["classes"]) == (dataset, count)]
-            for some in (rows, [r for r in known if r["representation"] != "masked"])
-        )
-        mirrored = [r for r in others if r["representation"] == MIRRORED]
-        more = f"; {_highest(mirrored)} where mirror images were masked too" if mirrored else ""
-        best: dict[str, dict[str, Any]] = {}
-        for row in (r for r in others if not r["batch_size"]):
-            best.setdefault(row["representation"], row)
-            if row["accuracy"]["mean"] > best[row["representation"]]["accuracy"]["mean"]:
-                best[row["representation"]] = row
-        beside = ", ".join(f"{tables.control_name(r)} ({r['accuracy']['mean']:.3f})" for r in best.values())
-        yield (
-            f"{dataset}, {count} classes, protocol `{rows[0]['protocol']}`: the highest mean accuracy is "
-            f"{_highest(mine)}{more}. "
-            + (f"Without a trained encoder the best classifier reaches: {beside}. " if beside else "")
-            + f"Guessing evenly scores {1 / count:.3f}."
-        )
-
-
-def _highest(rows: list[dict[str, Any]]) -> str:
-    best = max(rows, key=lambda r: r["accuracy"]["mean"])
-    words = tables.mean_and_interval(best["accuracy"])
-    return f"{words} ({tables.NAMES[best['classifier']]}, latent {best['latent']})"
-
-
-def _how_sure(summary: Summary) -> Iterator[str]:
-    rows = [r["accuracy"] for r in summary["classification"] if r["representation"] == "masked"]
-    if rows:
-        draws, encoders = ([r[key] for r in rows] for key in ("draws", "encoders"))
-        single = sum(r["interval"] is None for r in rows)
-        yield (
-            f"How sure. Brackets hold 95% intervals of the mean, which rest on {_span(draws)} draws of classes and "
-            f"{_span(encoders)} encoders; {single} of {len(rows)} cells have none, because nothing was repeated in "
-            f"them. The test images of a draw, and a control's one fit, are taken as given. The best of several cells "
-            f"looks better than it is: compare cells by the tables of differences."
-        )
-
-
-def _span(numbers: list[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return str(low) if low == high else f"{low} to {high}"
-
-
-def _beside_the_paper(summary: Summary) -> str:
-    told = []
-    for latent in dict.fromkeys(r["latent"] for r in tables.in_order(summary["classification"])):
-        rows = [r for r in summary["classification"] if r["latent"] == latent and tables.is_papers(r)]
-        cells = [r[m]["paper"] for r in rows for m in METRICS if "paper" in r[m]]
-        judged = [cell["interval"] for cell in cells if cell["interval"] is not None]
-        above, below = sum(low > 0 for low, _ in judged), sum(high < 0 for _, high in judged)
-        if cells:
-            told.append(
-                f"{latent} has {len(cells)} cells with a counterpart in its tables, {len(judged)} of them with an "
-                f"interval of the difference, which leaves out zero in {above + below}: ours is higher in {above}, "
-                f"lower in {below}"
-            )
-    if not told:
-        return "Beside the paper: no cell has a counterpart there (latent 384+20, CIFAR-100 and MNIST)."
-    return (
-        f"Beside the paper: {'; '.join(told)}. These cells carry a star. The paper's one Random Forest stands beside "
-        f"two of ours, on class labels and on one-hot targets."
-    )
 
 
 def _missing(folder: Path, config: StudyConfig, summary: Summary, manifest: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from study.aggregate import named
 from study.opening import read_folder_config
-from study.views import figures, items, tables
+from study.views import figures, items, tables, words
 
 
 def row(gaussian=8, categorical=2, batch_size=16, **more):
@@ -80,6 +80,38 @@ def test_every_item_of_the_paper_is_in_a_section_of_the_report_or_has_a_reason()
     here = dict(zip(settings["setting"], settings["here"], strict=True))
     assert here["latent, Gaussian + categorical"] == "384 + 20"
     assert here["epochs of the autoencoder"] == "20"
+
+
+def test_plain_words_name_recipes_and_show_controls_beside_the_highest_accuracy():
+    learned = {"dataset": "digits", "classes": 4, "protocol": "shared"}
+
+    def scored(accuracy, representation="masked", classifier="mlp", **more):
+        cell = {"mean": accuracy, "sigma": None, "interval": None, "draws": 1, "encoders": 1}
+        what = {"representation": representation, "classifier": classifier, "accuracy": cell}
+        return row(**more, **what, **learned)
+
+    summary = {
+        "trials": [row(trial="a", status="complete", recipe="paper"), row(trial="b", status="complete", recipe="mine")],
+        "classification": [
+            scored(0.8), scored(0.7, classifier="adaboost"), scored(0.9, "raw", batch_size=0),
+            scored(0.85, "raw", "random_forest", batch_size=0), scored(0.6, "pca", batch_size=0),
+        ],
+        "reconstruction": [], "unmasking": [], "attacks": [],
+    }  # fmt: skip
+    told = words.plain_words(named(summary, {16, 0}))
+    assert any(
+        "recipe `paper`, the paper's words" in t and "`mine`, which this version does not know" in t for t in told
+    )
+    (useful,) = (t for t in told if t.startswith("Is it useful?"))
+    assert "is 0.800 (Neural network, latent 8+2)" in useful
+    assert "the best classifier reaches: pca, 10 (0.600), raw pixels (0.900)." in useful
+
+
+def test_where_no_autoencoder_is_complete_nothing_is_said_of_recipes():
+    failed = {"trials": [row(trial="a", status="failed", recipe="paper")]}
+    told = words.plain_words({"classification": [], "reconstruction": [], "unmasking": [], "attacks": []} | failed)
+    assert not any("How they were trained" in t for t in told)
+    assert any("1 autoencoders failed" in t for t in told)
 
 
 def test_losses_of_accuracy_have_no_star_and_the_papers_beside_its_own_splits_alone():
