@@ -72,9 +72,9 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z_BD: Tensor) -> Tensor:
-        z_BG = z_BD[:, : self.gaussian]
+        z_BG, p_BK = z_BD.split((self.gaussian, z_BD.shape[1] - self.gaussian), dim=1)
         u_BG = self.whitening.undo(z_BG if self.training else self.flow.undo(z_BG))
-        return self.layers(torch.cat((u_BG, z_BD[:, self.gaussian :]), dim=1))
+        return self.layers(torch.cat((u_BG, p_BK), dim=1))
 
 
 class Discriminator(nn.Module):

@@ -1,13 +1,14 @@
 """Adversarial training (paper, section "Adversarial training"): one step, and epochs of steps.
 
-Shapes: N images, B images of a batch, C channels, H rows, W columns; D latent dimensions, G of them Gaussian.
+Shapes: N images, B images of a batch, C channels, H rows, W columns; D latent dimensions, G of them Gaussian;
+J discriminators.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -87,30 +88,28 @@ def one_pass_step(state: TrainingState, x_BCHW: Tensor, draw: Callable[[int], tu
 
 
 def _generating_loss(nets: Autoencoder, z_BD: Tensor) -> Tensor:
-    """Binary cross-entropy of encoded images labelled as real, summed over the two discriminators."""
-    gaussian = nets.latent.gaussian
-    loss = functional.softplus(-nets.gaussian_discriminator(z_BD[:, :gaussian])).mean()
-    if nets.categorical_discriminator is not None:
-        loss = loss + functional.softplus(-nets.categorical_discriminator(z_BD[:, gaussian:])).mean()
-    return loss
+    """Binary cross-entropy of encoded images labelled as real, summed over the discriminators."""
+    return functional.softplus(-_logits(nets, _parts(nets, z_BD))).mean(dim=1).sum()
 
 
 def _discriminator_losses(nets: Autoencoder, z_BD: Tensor, samples: tuple[Tensor, Tensor]) -> Tensor:
     """Binary cross-entropy of samples labelled real and encoded images labelled fake: Gaussian, categorical."""
-    gaussian = nets.latent.gaussian
-    losses = []
-    for discriminator, fake, real in (
-        (nets.gaussian_discriminator, z_BD[:, :gaussian], samples[0]),
-        (nets.categorical_discriminator, z_BD[:, gaussian:], samples[1]),
-    ):
-        if discriminator is None:
-            losses.append(z_BD.new_zeros(()))
-            continue
-        logits = discriminator(torch.cat((real, fake)))
-        losses.append(
-            (functional.softplus(-logits[: len(real)]).mean() + functional.softplus(logits[len(real) :]).mean()) / 2
-        )
-    return torch.stack(losses)
+    logits_JN = _logits(nets, [torch.cat(both) for both in zip(samples, _parts(nets, z_BD), strict=True)])
+    sign_N = torch.ones_like(logits_JN[0])
+    sign_N[: len(samples[0])] = -1
+    losses_J = functional.softplus(logits_JN * sign_N).mean(dim=1)
+    return functional.pad(losses_J, (0, 2 - len(losses_J)))
+
+
+def _parts(nets: Autoencoder, z_BD: Tensor) -> tuple[Tensor, ...]:
+    """The Gaussian part, and the categorical one, which may be empty."""
+    return z_BD.split((nets.latent.gaussian, nets.latent.categorical), dim=1)
+
+
+def _logits(nets: Autoencoder, parts: Sequence[Tensor]) -> Tensor:
+    """What each of the J discriminators says of its part, (J, N)."""
+    judges = nets.gaussian_discriminator, nets.categorical_discriminator
+    return torch.stack([judge(part) for judge, part in zip(judges, parts, strict=True) if judge is not None])
 
 
 # --- the state ---------------------------------------------------------------------------------------------------
