@@ -51,14 +51,14 @@ def _typed(kind: Any, key: str, choice: Any) -> Any:
     if typing.get_origin(kind) is tuple and isinstance(choice, list | tuple):
         kinds = typing.get_args(kind)
         each = kinds[:1] * len(choice) if kinds[1:] == (...,) else kinds
-        require(len(each) == len(choice), f"space {key}", choice, f"lists of {len(each)}")
+        require(len(each) == len(choice), "choices", choice, f"lists of {len(each)}, as {key} is")
         return tuple(_typed(one, key, value) for one, value in zip(each, choice, strict=True))
     if kind is float and type(choice) is int:
         return float(choice)
     if typing.get_origin(kind) is Literal:
-        require(choice in typing.get_args(kind), f"space {key}", choice, f"of {', '.join(typing.get_args(kind))}")
+        require(choice in typing.get_args(kind), "choices", choice, f"of {', '.join(typing.get_args(kind))}")
         return choice
-    require(isinstance(kind, type) and type(choice) is kind, f"space {key}", choice, "choices of the field's kind")
+    require(isinstance(kind, type) and type(choice) is kind, "choices", choice, f"of the kind that {key} is")
     return choice
 
 
@@ -84,16 +84,16 @@ class Dimension:
         if self.choices:
             object.__setattr__(self, "choices", tuple(_typed(kind, self.key, choice) for choice in self.choices))
             given = (self.low, self.high, self.log, self.off) != (None, None, False, False)
-            require(not given, f"space {self.key}", self.choices, "choices or a range, not both")
-            require(len(set(self.choices)) == len(self.choices), f"space {self.key}", self.choices, "different choices")
+            require(not given, "choices", self.choices, "alone, or a range without choices")
+            require(len(set(self.choices)) == len(self.choices), "choices", self.choices, "different from each other")
             return
-        require(kind in (int, float), f"space {self.key}", (self.low, self.high), "choices: it is no number")
+        require(kind in (int, float), "choices", self.choices, f"given: {self.key} is no number")
         holds = self.low is not None and self.high is not None and self.low < self.high
-        require(holds, f"space {self.key}", (self.low, self.high), "a range from `low` to a greater `high`, or choices")
+        require(holds, "low, high", (self.low, self.high), f"a range of {self.key}, from less to more, or choices")
         assert self.low is not None
-        require(not self.log or self.low > 0, f"space {self.key}.low", self.low, "above 0 on a logarithmic scale")
+        require(not self.log or self.low > 0, "low", self.low, "above 0 on a logarithmic scale")
         whole = kind is float or all(float(end).is_integer() for end in (self.low, self.high or 0))
-        require(whole, f"space {self.key}", (self.low, self.high), "whole numbers")
+        require(whole, "low, high", (self.low, self.high), f"whole, as {self.key} is")
 
     @property
     def whole(self) -> bool:

@@ -80,6 +80,8 @@ def _chosen(folder: Path, records: list[Record], trial: str | None) -> Record:
 
 
 def _encoder(folder: Path, chosen: Record, summary: Summary, manifest: dict[str, Any], data: DataConfig) -> list[str]:
+    if data.autoencoder not in manifest["data"]:
+        raise InputError(f"{folder / 'manifest.json'}: does not name {data.autoencoder}, which config.json trains on")
     images = manifest["data"][data.autoencoder]["train"] - data.held_out
     images = min(images, data.train_images or images)
     where = f"on {images:,} images of {data.autoencoder}"

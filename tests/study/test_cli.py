@@ -155,6 +155,12 @@ def test_a_damaged_study_is_told_by_every_view_and_nothing_is_written(refused, s
     assert sorted(study.rglob("*")) == before
 
 
+def test_a_manifest_without_the_set_trained_on_is_told(refused, study):
+    manifest = json.loads((study / "manifest.json").read_text())
+    (study / "manifest.json").write_text(json.dumps(manifest | {"data": {}}))
+    assert f"{study / 'manifest.json'}: does not name cifar10" in refused("card", study)
+
+
 @pytest.mark.parametrize("view", ["report", "tensorboard", "card"])
 def test_a_view_of_no_study_is_told(refused, study, view):
     if view != "tensorboard":

@@ -94,14 +94,17 @@ class TestSpace:
         [
             ('search.space=[{key="latent.gausian", low=1, high=2}]', "search.space.*latent.gausian"),
             ('search.space=[{key="training.epochs", low=1, high=2}]', "epochs are what a scheduler spares"),
-            ('search.space=[{key="latent.gaussian", low=9, high=2}]', "a range from `low` to a greater `high`"),
+            (
+                'search.space=[{key="latent.gaussian", low=9, high=2}]',
+                "low, high = .9.0, 2.0.: must be a range of latent.gaussian",
+            ),
             ('search.space=[{key="latent.gaussian", low=2, high=9000}]', "gaussian = 9000: must be from 1 to 8192"),
-            ('search.space=[{key="training.schedule", low=1, high=2}]', "it is no number"),
+            ('search.space=[{key="training.schedule", low=1, high=2}]', "training.schedule is no number"),
             ('search.space=[{key="training.batch_size", low=0, high=2, log=true}]', "above 0 on a logarithmic"),
-            ('search.space=[{key="latent.gaussian", choices=["a"]}]', "choices of the field's kind"),
-            ('search.space=[{key="latent.gaussian", choices=[16.5, 32]}]', "choices of the field's kind"),
+            ('search.space=[{key="latent.gaussian", choices=["a"]}]', "must be of the kind that"),
+            ('search.space=[{key="latent.gaussian", choices=[16.5, 32]}]', "must be of the kind that"),
             ('search.space=[{key="training.betas", choices=[[0.5]]}]', "lists of 2"),
-            ('search.space=[{key="network.widths", choices=[[[8]], [[16]]]}]', "choices of the field's kind"),
+            ('search.space=[{key="network.widths", choices=[[[8]], [[16]]]}]', "must be of the kind that"),
             (
                 "search.storage=postgresql://lab:s3cret@host/x",
                 "^--set search.storage='…': must be a URL without a password",
