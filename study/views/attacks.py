@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullLocator
 
 from attacks import WITH_PAIRS, WITHOUT_PAIRS
 from study.artifacts import read_arrays
 from study.attack import CONTROLS
 from study.records import Record, file_name
 from study.unmasking import PLACE
-from study.views.figures import Shown, save, strip
+from study.views.figures import Shown, name_errors, save, strip
 from study.views.tables import Summary
 
 #: Who each row is, in plain words, in the order of the ladder.
@@ -184,13 +183,6 @@ def curve(folder: Path, summary: Summary) -> list[Shown]:
         f"image, which anyone has."
     )
     return [Shown("unmasking", caption, "Mean squared error against leaked pairs, one line an attack", vector=True)]
-
-
-def name_errors(axis: Axes) -> None:
-    """On a logarithmic axis that may hold less than a power of ten: 0.01, 0.02, 0.05, and so on."""
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def repeated(summary: Summary) -> str:

@@ -24,6 +24,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 mpl.rcParams |= {
     "figure.dpi": 200,
@@ -69,6 +70,14 @@ def save(folder: Path, name: str, figure: Figure, numbers: pd.DataFrame, *, vect
     write_whole(folder / f"{name}.csv", numbers.to_csv(index=False))
 
 
+def name_errors(axis: Axes) -> None:
+    """On a logarithmic axis that may hold less than a power of ten: 0.01, 0.02, 0.05, and so on; more where few fit."""
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 5 * low else (1, 1.5, 2, 3, 5, 7)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
+
+
 #: Metrics of an epoch that are drawn: title, unit, scale.
 LEARNING = {
     "reconstruction_loss": ("Reconstruction loss (Fig 5)", "MSE, pixels from 0 to 1", "log"),
@@ -91,6 +100,8 @@ def learning_curves(folder: Path, histories: dict[str, list[dict[str, float]]], 
             axis.plot([m["epoch"] for m in history], [m[key] for m in history], label=names[trial])
         axis.set(title=title, xlabel="epoch", ylabel=unit, yscale=scale)
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        if scale == "log":
+            name_errors(axis)
     if len(histories) <= NAMED_LINES:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     numbers = pd.concat([pd.DataFrame(history).assign(trial=trial) for trial, history in histories.items()])

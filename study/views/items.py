@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from study.config import StudyConfig
+from study.config import LatentPoint, StudyConfig
 from study.views.page import Section
 
 #: Each item of the paper, and the section that has its counterpart, or why none has.
@@ -38,12 +38,18 @@ def section(config: StudyConfig) -> Section:
     )
 
 
+def _name(point: LatentPoint) -> str:
+    return f"{point.gaussian}+{point.categorical}" + (f", recipe {point.recipe}" if point.recipe else "")
+
+
 def _settings(config: StudyConfig) -> list[tuple[str, str, str]]:
     training, learned, data = config.training, config.classifiers, config.data
     size, betas = config.network.image_size, ", ".join(map(str, training.betas))
     latents = dict.fromkeys(f"{point.gaussian} + {point.categorical}" for point in config.latents)
     tasks = "; ".join(f"{task.data}: {', '.join(map(str, task.classes))}" for task in config.tasks)
     used = f"{data.train_images:,} images" if data.train_images else "the training part"
+    others = [f"of {_name(point)} {point.instances}" for point in config.latents if point.instances]
+    instances = "; ".join([str(config.instances), *others])
     split = "training and test part merged, 8:2" if "paper" in config.protocols else "not studied"
     return [
         (
@@ -51,9 +57,25 @@ def _settings(config: StudyConfig) -> list[tuple[str, str, str]]:
             "CIFAR-10, 60,000 images, 6,000 a class",
             f"{data.autoencoder}, {used}, {data.held_out:,} of them kept for validation",
         ),
+        (
+            "set B, with labels",
+            "CIFAR-100, 100 classes of 600 images, 50,000 to train and 10,000 to test; MNIST, 60,000 and 10,000",
+            f"{', '.join(task.data for task in config.tasks)}; numbers of images are under Manifest",
+        ),
         ("size of an image", "32x32x3", f"{size}x{size}x{config.network.channels}"),
         ("latent, Gaussian + categorical", "384 + 20", ", ".join(latents)),
-        ("instances of the autoencoder", "4", str(config.instances)),
+        ("instances of the autoencoder", "4", instances),
+        (
+            "encoder",
+            "three convolutions; over 400 thousand parameters",
+            f"convolutions to {', '.join(map(str, config.network.widths))} channels",
+        ),
+        ("losses of the autoencoder", "mean squared error, binary cross-entropy", "the same kinds"),
+        (
+            "T and V, for errors of pairs",
+            "40,000 and 10,000 images, of which set is not stated",
+            f"of {data.autoencoder}, and of each labelled set what trains and validates the network",
+        ),
         (
             "optimiser of the autoencoder",
             "Adam, 0.001, betas 0.9, 0.999",
@@ -78,9 +100,9 @@ def _settings(config: StudyConfig) -> list[tuple[str, str, str]]:
             f"{', '.join(map(str, learned.mlp.hidden))}, classes",
         ),
         (
-            "optimiser of the network",
-            "Adam, 0.001, betas 0.9, 0.999, batch 4",
-            f"Adam, {learned.mlp.learning_rate}, betas 0.9, 0.999, batch {learned.mlp.batch_size}",
+            "loss and optimiser of the network",
+            "cross-entropy, Adam, 0.001, betas 0.9, 0.999, batch 4",
+            f"cross-entropy, Adam, {learned.mlp.learning_rate}, betas 0.9, 0.999, batch {learned.mlp.batch_size}",
         ),
         ("epochs of the network", "not stated", f"{learned.mlp.epochs}, the best on validation is kept"),
         (

@@ -18,7 +18,6 @@ from study.views.attacks import (
     curve,
     fewest,
     ladder,
-    name_errors,
     pairs_to_unmask,
     pictures,
     place_is,
@@ -28,7 +27,7 @@ from study.views.attacks import (
     repeated,
     with_interval,
 )
-from study.views.figures import Shown, save
+from study.views.figures import Shown, name_errors, save
 from study.views.page import Section
 from study.views.tables import Summary
 

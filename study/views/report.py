@@ -143,7 +143,8 @@ def _classification(folder: Path, summary: Summary, protocol: str, records: list
     reading = (
         "Mean ± deviation over draws (ddof 1), and the 95% interval of the mean over draws and encoders. Precision and "
         "recall are means over the classes; a class that is never predicted counts 0. `one-hot`: a forest that learned "
-        "one-hot targets, and may name no class, which counts as wrong. AdaBoost is SAMME."
+        "one-hot targets, and may name no class, which counts as wrong. AdaBoost is SAMME. What accuracy is "
+        "lost with more classes has Welch's interval, over draws alone, for the draws differ."
     )
     mine = [r for r in summary["classification"] if r["protocol"] == protocol]
     if any("paper" in r["accuracy"] and tables.is_papers(r) for r in mine):
@@ -167,18 +168,17 @@ def _classification(folder: Path, summary: Summary, protocol: str, records: list
             for dataset, classes in sorted({(r["dataset"], r["classes"]) for r in mine})
         ]
         shown += figures.classifier_curves(folder / "figures", f"classifier-{number}", same, one["latent"])
+    others = [(n.capitalize(), tables.classification(summary, protocol, n)) for n in ("precision", "recall")]
     return Section(
         f"Classification of masked images: protocol `{protocol}`",
         [explained, reading],
         [
             ("Accuracy", tables.classification(summary, protocol, "accuracy")),
             *((("Accuracy lost with more classes", lost),) if len(lost := tables.drops(summary, protocol)) else ()),
+            *(others if protocol == "paper" else ()),  # the paper has them
         ],
         shown,
-        [
-            *((name.capitalize(), tables.classification(summary, protocol, name)) for name in ("precision", "recall")),
-            *((name, one) for name, one in drawn if len(one) > 1),
-        ],
+        [*(() if protocol == "paper" else others), *((name, one) for name, one in drawn if len(one) > 1)],
     )
 
 
@@ -258,7 +258,10 @@ def _controls(summary: Summary) -> Section:
 def _estimators(summary: Summary) -> Section:
     return Section(
         "More estimators",
-        ["The paper: no significant improvement when the number of estimators was increased."],
+        [
+            "Protocol `paper`, of the first autoencoder. The paper: no significant improvement when the number of "
+            "estimators was increased."
+        ],
         [("Accuracy by number of trees or stumps, first autoencoder", tables.estimators(summary))],
     )
 
@@ -283,17 +286,18 @@ def _pairs(folder: Path, summary: Summary, pixels: int) -> Section:
             "test patterns of our own, since the paper's are not in its text; T: training images; V: images kept from "
             "training; with the name of a data set, what trains and validates the neural network there: the paper "
             "leaves open which set its T and V are from. The mean image is that of the training images, which is far "
-            "from other data sets. A configuration of one instance has no unmatched pair.",
+            "from other data sets. A configuration of one instance has no unmatched pair. No deviation is shown over "
+            "fewer than ten means of 16 images, nor over one pair.",
             *([f"Not in `artifacts/`, and so not shown: {', '.join(lacking)}."] if lacking else []),
         ],
-        [("Mean squared error, by who restores", tables.restoration(summary))],
-        [*figures.latent_length(folder / "figures", summary, pixels), *shown],
         [
+            ("Mean squared error, by who restores", tables.restoration(summary)),
             (
                 "The same with deviations, over images, over means of 16 images, over pairs",
                 tables.reconstruction(summary),
-            )
+            ),
         ],
+        [*figures.latent_length(folder / "figures", summary, pixels), *shown],
     )
 
 
@@ -325,7 +329,7 @@ def _provenance(manifest: dict[str, Any]) -> Section:
     rows = [
         ("study seed", manifest["seed"]),
         ("commits", ", ".join(dict.fromkeys(run["commit"] for run in runs))),
-        ("runs", f"{len(runs)}, from {runs[0]['time']} to {last['time']}"),
+        ("runs", f"{len(runs)}, from {runs[0]['time']} to {last.get('ended', 'an end that is not told')}"),
         *((("encoders", f"taken from {taken}"),) if taken else ()),
         ("machine", f"{last['system']}, {last['cores']} cores"),
         ("versions", ", ".join(f"{k} {v}" for k, v in {"python": last["python"], **last["packages"]}.items())),
