@@ -111,7 +111,6 @@ class _Nets:
         self.gradient, *self.moments = (torch.zeros_like(self.parameters) for _ in range(3))
         self.layers, self.layer_gradients = self._layers(self.parameters), self._layers(self.gradient)
         self.steps = torch.zeros(len(nets), device=device)
-        self.taken = [0] * len(nets)  # the same, without asking the device
         absent_KC = torch.arange(self.classes) >= torch.tensor(self.own)[:, None]
         self.absent = (absent_KC.float() * ABSENT)[:, None].to(device)
         self.hits, self.losses = (torch.zeros(len(nets), dtype=torch.float64, device=device) for _ in range(2))
@@ -156,13 +155,7 @@ class _Nets:
                 index_SKB[now, :k],
                 weight_SKB[now, :k],
             )
-            self.taken[:k] = [taken + len(numbers) for taken in self.taken[:k]]
         return self._means(part.lengths, "train")
-
-    def _abreast(self, k: int) -> list[slice]:
-        """The first k networks, those beside each other that have taken as many steps together: one tensor to Adam."""
-        changes = [n for n in range(1, k) if self.taken[n] != self.taken[n - 1]]
-        return [slice(*bounds) for bounds in pairwise((0, *changes, k))]
 
     def _step(self, x_kBD: Tensor, target_kBC: Tensor, weight_kB: Tensor) -> None:
         """One Adam step of the first k networks on the weighted cross-entropy of their batches."""
@@ -181,11 +174,9 @@ class _Nets:
         torch.bmm(d_kBH.mT, x_kBD, out=dW1)
         torch.sum(d_kBH, dim=1, out=db1)
         self.steps[:k] += 1
-        abreast = self._abreast(k)
-        parameters, gradients, means, squares = (
-            [tensor[group] for group in abreast] for tensor in (self.parameters, self.gradient, *self.moments)
+        parameters, gradients, means, squares, steps = (
+            list(tensor[:k].unbind()) for tensor in (self.parameters, self.gradient, *self.moments, self.steps)
         )
-        steps = [self.steps[group.start] for group in abreast]
         adam.step(parameters, gradients, means, squares, steps, self.learning_rate)
 
     def _forward(self, x_kBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
