@@ -5,6 +5,7 @@ Shapes: B images, C channels, H rows, W columns; G Gaussian and K categorical di
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -12,6 +13,15 @@ from torch import Tensor, nn
 
 from aae.config import LatentConfig, NetworkConfig
 from aae.flow import Flow, Whitening
+from engine.convolution import Double, Halve
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """By torch's own kernels: cuDNN's clear a counter first, which in a captured step takes as long as they do."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.backends.cudnn.flags(enabled=False) if input.is_cuda else nullcontext():
+            return super().forward(input)
 
 
 class Encoder(nn.Module):
@@ -24,8 +34,8 @@ class Encoder(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise((network.channels, *network.widths)):
-            layers.append(nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1))
-            layers += [nn.BatchNorm2d(outputs)] if network.batch_norm else []
+            layers.append(Halve(inputs, outputs))
+            layers += [BatchNorm(outputs)] if network.batch_norm else []
             layers.append(nn.LeakyReLU(0.2))
         self.features = nn.Sequential(*layers, nn.Flatten())
         features = torch.Size(network.feature_shape).numel()
@@ -61,13 +71,13 @@ class Decoder(nn.Module):
         features = torch.Size(shape).numel()
         # Normalised by channel: a batch of 16 is too few for statistics of each of the features.
         layers: list[nn.Module] = [nn.Linear(latent.length, features), nn.Unflatten(1, shape)]
-        layers += [nn.BatchNorm2d(shape[0])] if network.batch_norm else []
+        layers += [BatchNorm(shape[0])] if network.batch_norm else []
         layers.append(nn.LeakyReLU(0.2))
         widths = (*reversed(network.widths), network.channels)
         for depth, (inputs, outputs) in enumerate(pairwise(widths), start=1):
-            layers.append(nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1))
+            layers.append(Double(inputs, outputs))
             if depth < len(network.widths):
-                layers += [nn.BatchNorm2d(outputs)] if network.batch_norm else []
+                layers += [BatchNorm(outputs)] if network.batch_norm else []
                 layers.append(nn.LeakyReLU(0.2))
         self.layers = nn.Sequential(*layers)
 

@@ -18,9 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from aae.config import AutoencoderConfig, LatentConfig, TrainingConfig
-from aae.networks import Autoencoder
+from aae.networks import Autoencoder, BatchNorm
 from aae.training import TrainingState, _samples, one_pass_step, two_phase_step
 from benchmarks.timing import Contender, section, write_page
+from engine.convolution import Double, Halve
 from study import datasets
 
 BATCH, STEPS = 16, 40
@@ -39,11 +40,19 @@ class PictureFiles(Dataset):
         return self.transform(Image.fromarray(self.images[index]))
 
 
+def plain(nets: Autoencoder) -> Autoencoder:
+    """The same networks, all their layers torch's own."""
+    for layer in nets.modules():
+        if isinstance(layer, Halve | Double | BatchNorm):
+            layer.__class__ = type(layer).__base__
+    return nets
+
+
 class PlainTrainer:
     """The two phases as the paper tells them: three plain Adams, three encoder passes, `.item()` each step."""
 
     def __init__(self, batches, device="cpu"):
-        self.nets = nets = Autoencoder(LatentConfig(), AutoencoderConfig().network).train().to(device)
+        self.nets = nets = plain(Autoencoder(LatentConfig(), AutoencoderConfig().network)).train().to(device)
         self.batches, self.device = batches, device
         self.reconstruction = torch.optim.Adam([*nets.encoder.parameters(), *nets.decoder.parameters()])
         self.discriminating = torch.optim.Adam(nets.discriminator_parameters())
@@ -128,7 +137,7 @@ def pythae(images) -> list[Contender]:
 
     logging.getLogger("pythae").setLevel(logging.ERROR)
     logging.disable(logging.INFO)
-    nets = Autoencoder(LatentConfig(categorical=0), AutoencoderConfig().network)
+    nets = plain(Autoencoder(LatentConfig(categorical=0), AutoencoderConfig().network))
 
     class Encoder(BaseEncoder):
         def __init__(self):

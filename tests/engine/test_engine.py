@@ -9,6 +9,7 @@ from aae.config import RECIPES, AutoencoderConfig, LatentConfig, NetworkConfig, 
 from aae.training import TrainingState, train_epochs
 from engine import FEWEST, WARM, claim, repeat, repeatable
 from engine.adam import Adam
+from engine.convolution import Convolution, Double, Halve
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=gpu)]
@@ -159,3 +160,21 @@ def test_adam_is_torchs_to_the_last_bit_where_parts_move_by_turns(device):
         plain.step()
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert [adam.tensors()[f"{number}.step"].item() for number in range(4)] == [6, 6, 3, 3]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("layer", "transposed"), [(Halve, False), (Double, True)])
+def test_gradients_of_convolutions_are_torchs(device, layer, transposed):
+    torch.manual_seed(0)
+    ours = layer(3, 5).to(device, torch.float64)
+    x = torch.randn(2, 3, 8, 8, device=device, dtype=torch.float64, requires_grad=True)
+    theirs = torch.nn.ConvTranspose2d if transposed else torch.nn.Conv2d
+    wanted, made = theirs.forward(ours, x), Convolution.apply(x, ours.weight, ours.bias, transposed)
+    assert made.shape == (2, 5, 16, 16) if transposed else (2, 5, 4, 4)
+    assert torch.equal(made, wanted)
+    weights = torch.randn_like(made)
+    for one, other in zip(
+        *(torch.autograd.grad((out * weights).sum(), (x, ours.weight, ours.bias)) for out in (made, wanted)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
