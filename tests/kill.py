@@ -1,8 +1,8 @@
 """Kill a study in every phase and see that nothing is lost: `python -m tests.kill PRESET-OR-FILE [--kills N]`.
 
 With `--losses N` the driver lives, and machines die: a study on two Ray nodes of this machine, one of which vanishes so
-many times, at a random moment after the study has come further, and is replaced. With KEEP_TIMES set, what came of it
-is kept in `results/benchmarks`.
+many times, at moments drawn at random from the course of an undisturbed run, and is replaced. With KEEP_TIMES set, what
+came of it is kept in `results/benchmarks`.
 
 A study runs in a process group of its own. When its folder shows the wanted phase, the driver is killed with SIGKILL;
 what Ray started must end by itself. The same command then goes on, and is killed in the next phase, until it ends.
@@ -164,8 +164,18 @@ def _reached(out: Path) -> tuple[int, float]:
     return len(read_records(out)) if out.exists() else 0, sum(watch.checkpoints().values())
 
 
-def run_losing(study: str, out: Path, losses: int, more: list[str], seed: int) -> list[str]:
-    """A study on nodes that share its folder, through so many losses of one; return what was there at each."""
+def run_straight(study: str, out: Path, more: list[str]) -> list[int]:
+    """An undisturbed run; return how many records it had, looked at five times a second, until it had all of them."""
+    process, counts = start(study, out, more), []
+    while process.poll() is None:
+        counts.append(len(read_records(out)) if out.exists() else 0)
+        time.sleep(0.2)
+    assert process.returncode == 0, (out.parent / f"{out.name}.log").read_text()[-3000:]
+    return [count for count in counts if count < len(read_records(out))]
+
+
+def run_losing(study: str, out: Path, moments: list[int], more: list[str], seed: int) -> list[str]:
+    """A study on nodes that share its folder; one is lost at so many records; return what was there at each."""
     from ray.cluster_utils import Cluster
 
     rng = random.Random(seed)
@@ -176,13 +186,14 @@ def run_losing(study: str, out: Path, losses: int, more: list[str], seed: int) -
         process = start(study, out, ["--address", cluster.address, *more])
         begin, told, before = time.monotonic(), [], _reached(out)
         while process.poll() is None:
-            if len(told) == losses:
+            if len(told) == len(moments):
                 process.wait()
                 break
             time.sleep(0.05)
-            if _reached(out) == before:  # what is lost again before it has begun shows nothing new
+            now = _reached(out)
+            if now[0] < moments[len(told)] or now == before:  # what is lost again before it has begun shows nothing new
                 continue
-            time.sleep(rng.uniform(0, 6))
+            time.sleep(rng.uniform(0, 1))
             cluster.remove_node(living.pop(rng.randrange(2)), allow_graceful=False)
             living.append(cluster.add_node(num_cpus=1, num_gpus=1))
             kinds = Counter(record.kind for record in read_records(out))
@@ -190,7 +201,7 @@ def run_losing(study: str, out: Path, losses: int, more: list[str], seed: int) -
             print(f"loss {len(told)} after {told[-1]}", flush=True)
             before = _reached(out)
         assert process.returncode == 0, (out.parent / f"{out.name}.log").read_text()[-3000:]
-        assert len(told) == losses, "the study ended too early"
+        assert len(told) == len(moments), "the study ended too early"
         return told
     finally:
         cluster.shutdown()
@@ -230,19 +241,20 @@ def main(arguments: list[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     settings = [more[i + 1] for i, word in enumerate(more) if word == "--set"]
     config = read_config(options.study, settings)
+    killed, straight = folder / "killed", folder / "straight"
+    counts = [] if config.search.trials else run_straight(options.study, straight, more)
     if options.losses:
-        done = run_losing(options.study, folder / "killed", options.losses, more, options.seed)
+        moments = sorted(random.Random(options.seed).choices(counts or [0], k=options.losses))
+        done = run_losing(options.study, killed, moments, more, options.seed)
     else:
-        done = run_killed(options.study, folder / "killed", options.kills, more, options.seed)
-    records = read_records(folder / "killed")
+        done = run_killed(options.study, killed, options.kills, more, options.seed)
+    records = read_records(killed)
     assert len({r.key for r in records}) == len(records)
-    assert not list((folder / "killed").rglob("*checkpoint.safetensors*"))
+    assert not list(killed.rglob("*checkpoint.safetensors*"))
     if config.search.trials:
-        check_search(folder / "killed", config.search.trials)
+        check_search(killed, config.search.trials)
     else:
-        straight = start(options.study, folder / "straight", more)
-        assert straight.wait() == 0
-        assert timeless(folder / "killed") == timeless(folder / "straight")
+        assert timeless(killed) == timeless(straight)
     if options.losses:
         told = f"{len(done)} machines lost"
     else:
