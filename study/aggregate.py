@@ -211,19 +211,23 @@ def welch(difference: float, *sides: tuple[float, int], level: float = LEVEL) ->
 
     With one side it is Student's interval of a mean.
     """
-    parts = [sigma**2 / n for sigma, n in sides]
-    if not any(parts):
-        return [difference, difference]
-    freedom = sum(parts) ** 2 / sum(part**2 / (n - 1) for part, (_, n) in zip(parts, sides, strict=True))
-    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * sum(parts) ** 0.5
+    parts = [(sigma**2 / n, n) for sigma, n in sides]
+    variance = sum(part for part, _ in parts)
+    half = _quantile(parts, level) * variance**0.5 if variance else 0.0
     return [difference - half, difference + half]
+
+
+def _quantile(parts: list[tuple[float, int]], level: float = LEVEL) -> float:
+    """Student's, with Satterthwaite's degrees of freedom; each part of the variance with its number of values."""
+    freedom = sum(part for part, _ in parts) ** 2 / sum(part**2 / (n - 1) for part, n in parts)
+    return float(stats.t.ppf(0.5 + level / 2, freedom))
 
 
 def _crossed_interval(grid_ED: NDArray[np.float64], seed: int) -> list[float]:
     """Interval of the mean; a resample is a count of how often each encoder and each draw was taken.
 
     Percentiles of resamples of n values are too narrow by the factor sqrt((n - 1) / n), and by that of the normal to
-    Student's quantile: both are made good, with the n of the factor whose mean varies most.
+    Student's quantile: both are made good, for encoders and draws by their shares of the variance.
     """
     rng = np.random.default_rng(seed)
     encoder_RE, draw_RD = (rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) for n in grid_ED.shape)
@@ -232,10 +236,13 @@ def _crossed_interval(grid_ED: NDArray[np.float64], seed: int) -> list[float]:
     taken_R = ((encoder_RE @ known_ED) * draw_RD).sum(axis=1)
     means_R = total_R[taken_R > 0] / taken_R[taken_R > 0]
     ends = np.quantile(means_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    spreads = [
+    parts = [
         (np.nanvar(np.nanmean(grid_ED, axis=1 - a), ddof=1) / n, n) for a, n in enumerate(grid_ED.shape) if n > 1
     ]
-    n = max(spreads)[1]
-    wider = stats.t.ppf(0.5 + LEVEL / 2, n - 1) / stats.norm.ppf(0.5 + LEVEL / 2) * np.sqrt(n / (n - 1))
+    variance = sum(part for part, _ in parts)
+    if not variance:
+        return ends.tolist()
+    wider = _quantile(parts) / stats.norm.ppf(0.5 + LEVEL / 2)
+    wider *= np.sqrt(variance / sum(part * (n - 1) / n for part, n in parts))
     mean = np.nanmean(grid_ED)
     return [float(mean + (end - mean) * wider) for end in ends]

@@ -42,6 +42,16 @@ def test_the_interval_covers_about_as_often_as_it_says(encoders, draws):
     assert 0.92 <= hits / 300 <= 0.98
 
 
+def test_two_encoders_that_differ_as_draws_do_share_their_degrees_of_freedom():
+    encoders, draws = np.array([[-1.0], [1.0]]), np.linspace(-2.0, 2.0, 10)[None]
+    low, high = describe(pd.DataFrame(0.5 + 0.01 * (encoders + draws)), 0)["interval"]
+    parts = [(np.var(values, ddof=1) / n, n) for values, n in ((encoders, 2), (draws, 10))]
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / (n - 1) for part, n in parts)
+    assert 1 < freedom < 9
+    assert (high - low) / 2 == pytest.approx(0.01 * stats.t.ppf(0.975, freedom) * variance**0.5, rel=0.1)
+
+
 def test_configurations_that_differ_in_more_than_their_latents_are_not_added_up():
     records = [record("a", "mlp", 0, 0.6), record("b", "mlp", 0, 0.8, variant="learning_rate 0.01")]
     rows = summarise(records)["classification"]
