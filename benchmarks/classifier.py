@@ -80,6 +80,6 @@ def boosting(count: int, classes: int, rounds: int) -> str:
 
 if __name__ == "__main__":
     if "--long" in sys.argv:
-        print(write_page("classifier", [boosting(60_000, 10, 100)]))
+        print(write_page("classifier", [boosting(60_000, 10, 100)], "python -m benchmarks.classifier --long"))
     else:
         print(write_page("classifier", [network(), boosting(2000, CLASSES, 100)]))

@@ -79,7 +79,7 @@ def section(
         values = measured[contender.name]
         share = f"{median[contender.name] * contender.flops / limit:.0%}" if contender.flops else ""
         lines.append(
-            f"| {contender.name} | {median[contender.name]:,.0f} | {min(values):,.0f} to {max(values):,.0f} | {share} |"
+            f"| {contender.name} | {_rate(median[contender.name])} | {_rate(min(values))} to {_rate(max(values))} | {share} |"
         )
     if limit:
         lines += [
@@ -94,6 +94,10 @@ def section(
                 f"| {ours} over {baseline} | {ratio:.2f} | {wanted:g} | {'met' if ratio >= wanted else 'missed'} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def product_flops(device: str = "cpu") -> float:
