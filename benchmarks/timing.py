@@ -78,9 +78,8 @@ def section(
     for contender in contenders:
         values = measured[contender.name]
         share = f"{median[contender.name] * contender.flops / limit:.0%}" if contender.flops else ""
-        lines.append(
-            f"| {contender.name} | {_rate(median[contender.name])} | {_rate(min(values))} to {_rate(max(values))} | {share} |"
-        )
+        lowest, middle, highest = map(_rate, (min(values), median[contender.name], max(values)))
+        lines.append(f"| {contender.name} | {middle} | {lowest} to {highest} | {share} |")
     if limit:
         lines += [
             "",
