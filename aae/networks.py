@@ -5,7 +5,6 @@ Shapes: B images, C channels, H rows, W columns; G Gaussian and K categorical di
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -17,11 +16,23 @@ from engine.convolution import Double, Halve
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """By torch's own kernels: cuDNN's clear a counter first, which in a captured step takes as long as they do."""
+    """In training by torch's own kernels: cuDNN's clear a counter first, and a captured step waits for it as long."""
 
     def forward(self, input: Tensor) -> Tensor:
-        with torch.backends.cudnn.flags(enabled=False) if input.is_cuda else nullcontext():
+        if not (input.is_cuda and self.training) or self.momentum is None or self.num_batches_tracked is None:
             return super().forward(input)
+        self.num_batches_tracked.add_(1)
+        return torch.batch_norm(
+            input,
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            True,  # by the statistics of this batch
+            self.momentum,
+            self.eps,
+            False,  # not by cuDNN
+        )
 
 
 class Encoder(nn.Module):

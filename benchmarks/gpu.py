@@ -165,10 +165,12 @@ def shares(epochs: int = 4) -> str:
     ways = {"processes share the card in turns": contextlib.nullcontext({})}
     if shutil.which("nvidia-cuda-mps-control"):
         ways["with NVIDIA's Multi-Process Service"] = service()
+    fastest = float("inf")  # who trains one after another does without the service
     for name, way in ways.items():
         with way as environment:
             alone, four = (at_once(count, epochs, environment) for count in (1, 4))
-        ratio = 4 * alone / four
+        fastest = min(fastest, alone)
+        ratio = 4 * fastest / four
         met = "met" if ratio >= 2.5 else "missed"
         lines.append(f"| {name} | {alone:.2f} | {four:.2f} | {ratio:.2f} | 2.5, {met} |")
     note = f"Trials at 384 + 20, batch {BATCH}, {epochs} epochs each after one to warm up, once."

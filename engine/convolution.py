@@ -1,9 +1,10 @@
 """Convolutions that halve or double an image, whose weights' gradients are matrix products on a GPU.
 
-Among the algorithms that give the same numbers every time, cuDNN's choice for these gradients is up to ten times slower
-than the product of the layer's patches (`benchmarks.gpu`). On a CPU the layers are torch's own.
+Among the algorithms that give the same numbers every time, cuDNN chose one for these gradients that took 18% of a
+training step (`results/benchmarks`, the page `gpu`). On a CPU, and in evaluation, the layers are torch's own.
 
-Shapes: B images, S channels of the smaller image and L of the larger, H rows and W columns of the smaller one.
+Shapes: B images, S channels of the smaller image and L of the larger, H rows and W columns of the smaller one; R rows
+and C columns of a kernel, F = R C L numbers of a patch, N = B H W patches.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Double(nn.ConvTranspose2d):
         super().__init__(inputs, outputs, SIZE, STRIDE, PADDING)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if input.is_cuda and self.training:
+        if input.is_cuda and self.training and output_size is None:
             return Convolution.apply(input, self.weight, self.bias, True)
         return super().forward(input, output_size)
 
@@ -65,9 +66,9 @@ class Convolution(torch.autograd.Function):
         return by_input, _by_weight(smaller, larger), gradient.sum((0, 2, 3)), None
 
 
-def _by_weight(smaller_BSHW: Tensor, larger_BLHW: Tensor) -> Tensor:
-    """Sum, over images and pixels, of each smaller pixel times its patch of the larger image: (S, L, 4, 4)."""
-    padded = functional.pad(larger_BLHW, [PADDING] * 4)
+def _by_weight(smaller_BSHW: Tensor, larger: Tensor) -> Tensor:
+    """Sum, over images and pixels, of each smaller pixel times its patch of the larger image: (S, L, R, C)."""
+    padded = functional.pad(larger, [PADDING] * 4)
     patches_BLHWRC = padded.unfold(2, SIZE, STRIDE).unfold(3, SIZE, STRIDE)
     patches_NF = patches_BLHWRC.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(0, 2)
     pixels_NS = smaller_BSHW.permute(0, 2, 3, 1).flatten(0, 2)

@@ -236,9 +236,7 @@ def _crossed_interval(grid_ED: NDArray[np.float64], seed: int) -> list[float]:
     taken_R = ((encoder_RE @ known_ED) * draw_RD).sum(axis=1)
     means_R = total_R[taken_R > 0] / taken_R[taken_R > 0]
     ends = np.quantile(means_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    parts = [
-        (np.nanvar(np.nanmean(grid_ED, axis=1 - a), ddof=1) / n, n) for a, n in enumerate(grid_ED.shape) if n > 1
-    ]
+    parts = [(np.nanvar(np.nanmean(grid_ED, axis=1 - a), ddof=1) / n, n) for a, n in enumerate(grid_ED.shape) if n > 1]
     variance = sum(part for part, _ in parts)
     if not variance:
         return ends.tolist()

@@ -171,7 +171,8 @@ def run_straight(study: str, out: Path, more: list[str]) -> list[int]:
         counts.append(len(read_records(out)) if out.exists() else 0)
         time.sleep(0.2)
     assert process.returncode == 0, (out.parent / f"{out.name}.log").read_text()[-3000:]
-    return [count for count in counts if count < len(read_records(out))]
+    whole = len(read_records(out))
+    return [count for count in counts if count < whole]
 
 
 def run_losing(study: str, out: Path, moments: list[int], more: list[str], seed: int) -> list[str]:
@@ -241,10 +242,12 @@ def main(arguments: list[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     settings = [more[i + 1] for i, word in enumerate(more) if word == "--set"]
     config = read_config(options.study, settings)
+    if options.losses and config.search.trials:
+        parser.error("--losses: a search proposes as its trials end, so no run of it is another's measure")
     killed, straight = folder / "killed", folder / "straight"
     counts = [] if config.search.trials else run_straight(options.study, straight, more)
     if options.losses:
-        moments = sorted(random.Random(options.seed).choices(counts or [0], k=options.losses))
+        moments = sorted(random.Random(options.seed).choices(counts, k=options.losses))
         done = run_losing(options.study, killed, moments, more, options.seed)
     else:
         done = run_killed(options.study, killed, options.kills, more, options.seed)

@@ -170,7 +170,7 @@ def test_gradients_of_convolutions_are_torchs(device, layer, transposed):
     x = torch.randn(2, 3, 8, 8, device=device, dtype=torch.float64, requires_grad=True)
     theirs = torch.nn.ConvTranspose2d if transposed else torch.nn.Conv2d
     wanted, made = theirs.forward(ours, x), Convolution.apply(x, ours.weight, ours.bias, transposed)
-    assert made.shape == (2, 5, 16, 16) if transposed else (2, 5, 4, 4)
+    assert made.shape == ((2, 5, 16, 16) if transposed else (2, 5, 4, 4))
     assert torch.equal(made, wanted)
     weights = torch.randn_like(made)
     for one, other in zip(
