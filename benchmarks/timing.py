@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from study.manifest import commit, versions
+from study.manifest import commit, processor, versions
 from study.records import write_whole
 from study.views.terminal import Progress
 
@@ -120,7 +119,7 @@ def write_page(name: str, sections: list[str], command: str = "") -> Path:
     head = [
         f"# {name}, {now:%Y-%m-%d}",
         "",
-        f"Machine: {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads.",
+        f"Machine: {processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads.",
         f"Commit {commit()}; {packages}.",
         f"Made by `{command or f'python -m benchmarks.{name}'}`.",
         "",
@@ -128,9 +127,3 @@ def write_page(name: str, sections: list[str], command: str = "") -> Path:
     path = FOLDER / f"{name}_{hardware}_{now:%Y-%m-%d}.md"
     write_whole(path, "\n".join([*head, *sections]))
     return path
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

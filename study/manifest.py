@@ -62,11 +62,19 @@ def _this_run() -> dict[str, Any]:
         "time": _now(),
         "host": HOST,
         "system": platform.platform(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "python": sys.version.split()[0],
         "packages": versions(),
         "commit": commit(),
     }
+
+
+def processor() -> str:
+    """The name of the driver's processor, whose kind decides how numbers are rounded."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def versions() -> dict[str, str]:

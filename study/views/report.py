@@ -331,7 +331,7 @@ def _provenance(manifest: dict[str, Any]) -> Section:
         ("commits", ", ".join(dict.fromkeys(run["commit"] for run in runs))),
         ("runs", f"{len(runs)}, from {runs[0]['time']} to {last.get('ended', 'an end that is not told')}"),
         *((("encoders", f"taken from {taken}"),) if taken else ()),
-        ("machine", f"{last['system']}, {last['cores']} cores"),
+        ("machine", ", ".join(filter(None, (last["system"], f"{last['cores']} cores", last.get("processor"))))),
         ("versions", ", ".join(f"{k} {v}" for k, v in {"python": last["python"], **last["packages"]}.items())),
         *(
             (f"data {name}", f"{d['train']:,} training and {d['test']:,} test images, sha256 {d['sha256'][:16]}…")
