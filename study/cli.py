@@ -108,12 +108,15 @@ def _add_study_commands(commands: Any) -> None:
         "compare",
         help="set several studies side by side",
         description="Set the summaries of several studies side by side. With --exact or --tolerance the exit status "
-        "says whether they hold the same numbers: 0 yes, 1 no.",
+        "says whether they hold the same numbers: 0 yes, 1 no. Chance is half the 95% interval of a mean's difference, "
+        "from how far two fits of one classifier, or two attacks, fall apart. One that was not repeated has none.",
     )
     comparison.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="folders of two or more studies")
     strict = comparison.add_mutually_exclusive_group()
     strict.add_argument("--exact", action="store_true", help="numbers must be the same to the last bit")
-    strict.add_argument("--tolerance", type=float, metavar="X", help="numbers may differ by at most X")
+    strict.add_argument(
+        "--tolerance", type=float, metavar="X", help="means may differ by X, and by chance on top of it"
+    )
     comparison.set_defaults(command=_compare)
 
 

@@ -159,9 +159,12 @@ def read_records(folder: Path) -> list[Record]:
     except (TypeError, EOFError, zlib.error, gzip.BadGzipFile, *UNREADABLE_TEXT) as error:
         where = f"line {len(records) + 1}, " if records else ""
         raise InputError(f"{path}: is not a file of records ({where}{error})") from None
+    lines_of: dict[str, int] = {}
     for number, record in enumerate(records, 1):
         if odd := _odd(record):
             raise InputError(f"{path}: line {number}: {odd}: remove the line, and `study run` measures it again")
+        if (first := lines_of.setdefault(record.key, number)) < number:
+            raise InputError(f"{path}: line {number}: {record.key!r} stands in line {first} too: remove one of them")
     return records
 
 

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from scipy import stats
 
-from study.aggregate import CLASSIFICATION, METRICS, POINT, summarise
+from study.aggregate import CLASSIFICATION, LEVEL, METRICS, POINT, summarise
 from study.config import InputError
-from study.records import read_records
-from study.unmasking import PLACE, summarise_attacks
+from study.records import Record, frame, read_records
+from study.unmasking import PLACE, attack_table, summarise_attacks
 from study.views.tables import Summary
 
 #: A cell's place in a summary: kind, then the values that name it, then the number's name.
-Cells = dict[tuple[str, ...], float]
+Cell = tuple[str, ...]
+Cells = dict[Cell, float]
 
 
 def compare(folders: list[Path], tolerance: float | None) -> int:
     """Print the studies side by side; return 1 if a tolerance is given and a cell is missing or differs by more.
+
+    A tolerance above zero is one for means: one that differs by more, but by no more than `chance` on top of it, is
+    named and does not count.
 
     Raises:
         InputError: fewer than two studies, a folder without records, or a tolerance that is not a number from 0.
@@ -32,17 +40,66 @@ def compare(folders: list[Path], tolerance: float | None) -> int:
         raise InputError(f"{folders[0]}: stands alone: name two or more studies to compare")
     if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
         raise InputError(f"--tolerance {tolerance}: must be 0 or more")
-    studies = [_read(folder) for folder in folders]
-    keys = sorted(set().union(*studies))
-    different = [key for key in keys if _differs([study.get(key) for study in studies], tolerance or 0.0)]
-    _print(folders, studies, keys, set(different))
-    missing = sum(any(key not in study for study in studies) for key in keys)
+    records = [_read(folder) for folder in folders]
+    studies = [dict(cells(summarise(study) | summarise_attacks(study))) for study in records]
+    margin = chance(records) if tolerance else {}
+    marks = {}
+    for key in sorted(set().union(*studies)):
+        values = [study.get(key) for study in studies]
+        if _differs(values, tolerance or 0.0):
+            marks[key] = "differs" if _differs(values, (tolerance or 0.0) + margin.get(key, 0.0)) else "by chance"
+        else:
+            marks[key] = ""
+    _print(folders, studies, marks)
+    found = list(marks.values())
+    missing = sum(any(key not in study for study in studies) for key in marks)
     allowed = f" by more than {tolerance:g}" if tolerance else ""
-    print(f"{len(keys)} cells: {len(different)} differ{allowed}, {missing} of them not in every study")
-    return int(tolerance is not None and bool(different))
+    print(f"{len(found)} cells: {found.count('differs')} differ{allowed}, {missing} of them not in every study")
+    if "by chance" in found:
+        print(f"{found.count('by chance')} more differ{allowed}, but not by more than chance on top of it explains")
+    return int(tolerance is not None and "differs" in found)
 
 
-def cells(summary: Summary) -> Iterator[tuple[tuple[str, ...], float]]:
+def chance(studies: list[list[Record]]) -> Cells:
+    """Half the interval of each mean's difference between two studies that repeat one another.
+
+    Rounding differs from processor to processor, and training makes much of it: one network, fitted again, scores
+    otherwise, by what is chance. The deviation of these differences, each less the mean of its cell, is that of all
+    cells that differ in configuration and representation alone; what one study has everywhere above the other does
+    not enter it. Of several studies, the two that are furthest apart. Cells are not named where nothing was repeated.
+    """
+    margin: Cells = {}
+    for one, other in combinations([_repeated(study) for study in studies], 2):
+        differences = (one - other).dropna()
+        for _, alike in differences.groupby(level="alike"):
+            by_cell = alike.groupby(level="cell")
+            count = by_cell.size()
+            freedom = int((count - 1).sum())
+            if freedom:
+                variance = float(((alike - by_cell.transform("mean")) ** 2).sum()) / freedom
+                half = stats.t.ppf(0.5 + LEVEL / 2, freedom) * np.sqrt(variance / count)
+                margin |= {key: max(margin.get(key, 0.0), value) for key, value in half.items()}
+    return margin
+
+
+def _repeated(records: list[Record]) -> pd.Series[float]:
+    """Every number that a mean of the summary is of, by its cell, by what cells are alike in, and by its record."""
+    tables = (
+        ("classification", frame(records, "classification"), CLASSIFICATION, METRICS),
+        ("attack", attack_table(records), [*PLACE, "attack", "k"], ("mse", "top1")),
+    )
+    rows = []
+    for kind, table, names, metrics in tables:
+        same = [name for name in names if name not in PLACE or name == "dataset"]
+        for record in table.to_dict("records"):
+            for metric in metrics:
+                cell, alike = ((kind, *(f"{record[name]}" for name in some), metric) for some in (names, same))
+                rows.append((cell, alike, record["key"], record[metric]))
+    table = pd.DataFrame(rows, columns=["cell", "alike", "key", "value"])
+    return table.set_index(["cell", "alike", "key"])["value"].astype(float)
+
+
+def cells(summary: Summary) -> Iterator[tuple[Cell, float]]:
     """Every number of a summary that two studies may share, under its name."""
     for row in summary["classification"]:
         name = tuple(f"{row[key]}" for key in CLASSIFICATION)
@@ -61,11 +118,11 @@ def cells(summary: Summary) -> Iterator[tuple[tuple[str, ...], float]]:
                 yield ("trial", *name, row["trial"], metric), row[metric]
 
 
-def _read(folder: Path) -> Cells:
+def _read(folder: Path) -> list[Record]:
     records = read_records(folder)
     if not records:
         raise InputError(f"{folder}: holds no records of a study: run `study run` on it first")
-    return dict(cells(summarise(records) | summarise_attacks(records)))
+    return records
 
 
 def _differs(values: list[Any], tolerance: float) -> bool:
@@ -73,15 +130,15 @@ def _differs(values: list[Any], tolerance: float) -> bool:
     return len(known) < len(values) or not max(known) - min(known) <= tolerance
 
 
-def _print(folders: list[Path], studies: list[Cells], keys: list[tuple[str, ...]], different: set[Any]) -> None:
+def _print(folders: list[Path], studies: list[Cells], marks: dict[Cell, str]) -> None:
     console = Console(highlight=False, soft_wrap=True, width=None if Console().is_terminal else 200)
     names = [folder.name for folder in folders]
     heads = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
     table = Table(box=box.SIMPLE_HEAD)
     for head in ("cell", *heads, ""):
         table.add_column(escape(head))
-    for key in keys:
+    for key, mark in marks.items():
         values = [study.get(key) for study in studies]
         shown = ["missing" if value is None else f"{value:.6g}" for value in values]
-        table.add_row(escape(" ".join(key)), *shown, "differs" if key in different else "")
+        table.add_row(escape(" ".join(key)), *shown, mark)
     console.print(table)

@@ -85,6 +85,16 @@ def test_a_foreign_file_is_told(tmp_path, content):
         read_records(tmp_path)
 
 
+def test_records_of_two_studies_in_one_file_are_told(tmp_path):
+    with RecordFile(tmp_path) as file:
+        for n in (1, 2, 3):
+            file.append(record(n))
+    path = tmp_path / "records.jsonl"
+    path.write_text(path.read_text() + path.read_text())
+    with pytest.raises(InputError, match=r"line 4: 'k1' stands in line 1 too: remove one of them"):
+        read_records(tmp_path)
+
+
 def test_nothing_is_half_written(tmp_path, monkeypatch):
     write_whole(tmp_path / "a", "old")
     monkeypatch.setattr("study.records.os.fdopen", None)
