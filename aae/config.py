@@ -8,14 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-Recipe = Literal["paper", "two_phase", "one_pass"]
+Recipe = Literal["paper", "two_phase", "one_pass", "contrastive"]
 
-_OURS = {"adversarial_weight": 0.00001, "schedule": "cosine", "whiten": True, "normalise_latent": True, "couplings": 4}
+_OURS = {
+    "adversarial_weight": 0.00001,
+    "contrastive_weight": 0.0,
+    "schedule": "cosine",
+    "whiten": True,
+    "normalise_latent": True,
+    "couplings": 4,
+}
 
-#: What a recipe decides unless the key is given: three of the training, two of the network.
+#: What a recipe decides unless the key is given: four of the training, two of the network.
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {
         "adversarial_weight": 1.0,
+        "contrastive_weight": 0.0,
         "schedule": "constant",
         "whiten": False,
         "normalise_latent": False,
@@ -23,6 +31,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "two_phase": _OURS,
     "one_pass": _OURS,
+    "contrastive": _OURS | {"contrastive_weight": 0.01, "whiten": False},
 }
 
 
@@ -128,7 +137,8 @@ class TrainingConfig:
 
     recipe: Recipe = "two_phase"
     """`paper`: plain adversarial training, which misses its priors; `two_phase`: the paper's two phases with normalised
-    latents and weighted phases; `one_pass`: the same with one encoder pass for both phases."""
+    latents and weighted phases; `one_pass`: the same with one encoder pass for both phases; `contrastive`: `two_phase`
+    with a contrastive loss and without whitening, for use above all."""
     epochs: int = 20
     """Passes over the training images."""
     batch_size: int = 16
@@ -142,6 +152,11 @@ class TrainingConfig:
     adversarial_weight: float | None = None
     """Weight of the encoder's adversarial losses beside the reconstruction error; 0 switches the discriminators
     off. Unset, the recipe decides."""
+    contrastive_weight: float | None = None
+    """Weight of the contrastive loss of the Gaussian part (`aae.contrast`) beside the reconstruction error; 0 leaves it
+    out. Unset, the recipe decides."""
+    contrastive_temperature: float = 0.1
+    """Of that loss: the lower, the more the most similar of the other images count."""
     whiten: bool | None = None
     """Keep the Gaussian part uncorrelated by a linear map that the decoder undoes exactly. Unset, the recipe
     decides."""
@@ -165,6 +180,10 @@ class TrainingConfig:
         require(self.schedule in ("constant", "cosine"), "schedule", self.schedule, '"constant" or "cosine"')
         assert self.adversarial_weight is not None
         require(0 <= self.adversarial_weight <= 1000, "adversarial_weight", self.adversarial_weight, "from 0 to 1000")
+        assert self.contrastive_weight is not None
+        require(0 <= self.contrastive_weight <= 1000, "contrastive_weight", self.contrastive_weight, "from 0 to 1000")
+        temperature = self.contrastive_temperature
+        require(0.01 <= temperature <= 100, "contrastive_temperature", temperature, "from 0.01 to 100")
         require(0 <= self.sample_noise <= 1, "sample_noise", self.sample_noise, "from 0 to 1")
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aae.config import AutoencoderConfig
+from aae.contrast import contrastive_loss, views
 from aae.flow import FLOOR, fit, round_to_half
 from aae.masking import mask, unmask_tensor
 from aae.networks import Autoencoder
@@ -28,7 +29,13 @@ from engine.adam import Adam
 Images = NDArray[np.uint8]
 
 #: The losses of a step, in the order in which it returns them.
-LOSSES = ("reconstruction_loss", "generating_loss", "gaussian_discriminator_loss", "categorical_discriminator_loss")
+LOSSES = (
+    "reconstruction_loss",
+    "contrastive_loss",
+    "generating_loss",
+    "gaussian_discriminator_loss",
+    "categorical_discriminator_loss",
+)
 
 #: The whitening is estimated on this many training images at most: between epochs, and after the last one.
 WHITENING_IMAGES = (20_000, 100_000)
@@ -46,7 +53,7 @@ class DivergedError(ArithmeticError):
 # --- the step ----------------------------------------------------------------------------------------------------
 
 
-def two_phase_step(state: TrainingState, x_BCHW: Tensor, draw: Callable[[int], tuple[Tensor, Tensor]]) -> Tensor:
+def two_phase_step(state: TrainingState, x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
     """Take the paper's step on a batch; return its `LOSSES`.
 
     The order is the algorithm. Reconstruction: encoder and decoder rebuild the images. Regularisation: the
@@ -54,21 +61,21 @@ def two_phase_step(state: TrainingState, x_BCHW: Tensor, draw: Callable[[int], t
     to the encoder; then the encoder alone moves so that they take its output for samples.
     """
     nets, weight = state.nets, state.config.training.adversarial_weight
-    reconstruction = functional.mse_loss(nets.decoder(nets.encoder(x_BCHW)), x_BCHW)
-    state.autoencoder_adam.descend(reconstruction)
+    loss, *parts = _autoencoding(state, x_BCHW, nets.encoder(x_BCHW), generator)
+    state.autoencoder_adam.descend(loss)
     if not weight:
-        return torch.stack((reconstruction.detach(), *x_BCHW.new_zeros(3)))
+        return torch.stack((*parts, *x_BCHW.new_zeros(3)))
 
     z_BD = nets.encoder(x_BCHW)
-    judged = _discriminator_losses(nets, z_BD.detach(), draw(len(x_BCHW)))
+    judged = _discriminator_losses(nets, z_BD.detach(), _samples(state.config, generator, len(x_BCHW)))
     state.discriminator_adam.descend(judged.sum())
 
     generating = _generating_loss(nets, z_BD)
     state.generator_adam.descend(weight * generating)
-    return torch.cat((reconstruction.detach()[None], generating.detach()[None], judged.detach()))
+    return torch.cat((torch.stack((*parts, generating.detach())), judged.detach()))
 
 
-def one_pass_step(state: TrainingState, x_BCHW: Tensor, draw: Callable[[int], tuple[Tensor, Tensor]]) -> Tensor:
+def one_pass_step(state: TrainingState, x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
     """Take both phases with one pass through the encoder; return the `LOSSES`.
 
     The autoencoder moves first, on the sum of the reconstruction error and the weighted generating loss; the
@@ -76,15 +83,28 @@ def one_pass_step(state: TrainingState, x_BCHW: Tensor, draw: Callable[[int], tu
     """
     nets, weight = state.nets, state.config.training.adversarial_weight
     z_BD = nets.encoder(x_BCHW)
-    reconstruction = functional.mse_loss(nets.decoder(z_BD), x_BCHW)
+    loss, *parts = _autoencoding(state, x_BCHW, z_BD, generator)
     if not weight:
-        state.autoencoder_adam.descend(reconstruction)
-        return torch.stack((reconstruction.detach(), *x_BCHW.new_zeros(3)))
+        state.autoencoder_adam.descend(loss)
+        return torch.stack((*parts, *x_BCHW.new_zeros(3)))
     generating = _generating_loss(nets, z_BD)
-    state.autoencoder_adam.descend(reconstruction + weight * generating)
-    judged = _discriminator_losses(nets, z_BD.detach(), draw(len(x_BCHW)))
+    state.autoencoder_adam.descend(loss + weight * generating)
+    judged = _discriminator_losses(nets, z_BD.detach(), _samples(state.config, generator, len(x_BCHW)))
     state.discriminator_adam.descend(judged.sum())
-    return torch.cat((reconstruction.detach()[None], generating.detach()[None], judged.detach()))
+    return torch.cat((torch.stack((*parts, generating.detach())), judged.detach()))
+
+
+def _autoencoding(
+    state: TrainingState, x_BCHW: Tensor, z_BD: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What moves encoder and decoder together, and its parts: mean squared error, and contrastive loss if it counts."""
+    nets, training = state.nets, state.config.training
+    error = functional.mse_loss(nets.decoder(z_BD), x_BCHW)
+    if not training.contrastive_weight:
+        return error, error.detach(), error.new_zeros(())
+    z_NG, _ = _parts(nets, nets.encoder(views(x_BCHW, generator)))
+    contrast = contrastive_loss(z_NG, training.contrastive_temperature)
+    return error + training.contrastive_weight * contrast, error.detach(), contrast.detach()
 
 
 def _generating_loss(nets: Autoencoder, z_BD: Tensor) -> Tensor:
@@ -240,7 +260,7 @@ def _take_steps(state: TrainingState, images_NHWC: Tensor) -> dict[str, float]:
     rates_S = [_learning_rate(state.config, state.epoch + number / steps) for number in range(steps)]
     with repeatable(device):
         repeat(
-            partial(_take, step, state, images_NHWC, partial(_samples, state.config, generator), total),
+            partial(_take, step, state, images_NHWC, generator, total),
             order_N[: steps * training.batch_size].view(steps, training.batch_size),
             torch.tensor(rates_S, dtype=torch.float64, device=device),
             generator=generator,
@@ -255,7 +275,7 @@ def _take(
     step: Callable[..., Tensor],
     state: TrainingState,
     images_NHWC: Tensor,
-    draw: Callable[[int], tuple[Tensor, Tensor]],
+    generator: torch.Generator,
     total: Tensor,
     index_B: Tensor,
     rate: Tensor,
@@ -263,7 +283,7 @@ def _take(
     """Take one step on the images of this index, at this rate; its losses are added to `total`."""
     state.set_learning_rate(rate)
     x_BCHW = images_NHWC[index_B].permute(0, 3, 1, 2).float().div_(255)
-    total += step(state, x_BCHW, draw)
+    total += step(state, x_BCHW, generator)
 
 
 def check_images(config: AutoencoderConfig, images: Images) -> None:

@@ -6,7 +6,6 @@ import importlib.util
 import logging
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from torchvision import transforms
 
 from aae.config import AutoencoderConfig, LatentConfig, TrainingConfig
 from aae.networks import Autoencoder, BatchNorm
-from aae.training import TrainingState, _samples, one_pass_step, two_phase_step
+from aae.training import TrainingState, one_pass_step, two_phase_step
 from benchmarks.timing import Contender, section, write_page
 from engine.convolution import Double, Halve
 from study import datasets
@@ -112,12 +111,11 @@ def ours(recipe: str, images) -> Contender:
     state = TrainingState(config, seed=0)
     step = one_pass_step if recipe == "one_pass" else two_phase_step
     pixels, generator = torch.from_numpy(images), torch.Generator().manual_seed(0)
-    draw = partial(_samples, config, generator)
 
     def run(steps: int = STEPS) -> int:
         state.nets.train()
         for index in torch.randperm(len(pixels), generator=generator)[: steps * BATCH].split(BATCH):
-            step(state, pixels[index].permute(0, 3, 1, 2).float().div_(255), draw)
+            step(state, pixels[index].permute(0, 3, 1, 2).float().div_(255), generator)
         return steps * BATCH
 
     with FlopCounterMode(display=False) as counter:

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import engine
 from aae.config import AutoencoderConfig, TrainingConfig
-from aae.training import TrainingState, _samples, _take, one_pass_step, train_epochs, two_phase_step
+from aae.training import LOSSES, TrainingState, _take, one_pass_step, train_epochs, two_phase_step
 from benchmarks import autoencoder, classifier
 from benchmarks.timing import Contender, section, write_page
 from classifiers import MLP
@@ -64,13 +64,13 @@ def ours(recipe: str, images, *, captured: bool = True) -> Contender:
     state = TrainingState(config, seed=0, device="cuda")
     step = one_pass_step if recipe == "one_pass" else two_phase_step
     pixels, generator = torch.from_numpy(images).cuda(), torch.Generator("cuda").manual_seed(0)
-    total = torch.zeros(4, device="cuda")
+    total = torch.zeros(len(LOSSES), device="cuda")
     state.nets.train()
 
     def run(steps: int) -> int:
         index = torch.randint(len(pixels), (steps, BATCH), device="cuda")
         rates = torch.full((steps,), 1e-3, dtype=torch.float64, device="cuda")
-        take = partial(_take, step, state, pixels, partial(_samples, config, generator), total)
+        take = partial(_take, step, state, pixels, generator, total)
         with engine.repeatable(state.device):
             if captured:
                 engine.repeat(take, index, rates, generator=generator)

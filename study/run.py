@@ -43,7 +43,7 @@ from study.records import HOST, Record, RecordFile, file_name, locked, write_arr
 from study.search_config import configured
 from study.seeds import derive, identity
 from study.storage import Storage, opened, room_in
-from study.trial import TrialSpec, read_result, trial_specs
+from study.trial import TrialSpec, read_progress, read_result, trial_specs
 from study.views.report import write_report
 from study.views.tensorboard import Live, write_tensorboard
 from study.views.terminal import Progress
@@ -110,7 +110,7 @@ def _search(
     from study.search import run_search, search_records
 
     left = max(0, config.search.trials - len(search_records(records.records)))
-    shown = _Shown(config, out, progress, "search", left)
+    shown = _Shown(config, out, progress, "search", left * config.training.epochs)
     for latent, point in zip(config.latents, own_points(config), strict=True):
         if point is None:
             progress.note(
@@ -157,7 +157,10 @@ def _trials(
             _adopt(pair_folder(Path(config.encoders.from_), spec.id), out / "trials" / spec.id)
     missing = [spec for spec in specs if f"trial/{spec.id}" not in records.keys]
     searched = list(objectives.directions(config.search)) if config.search.trials else []
-    shown = _Shown(config, out, progress, "trials", len(missing))
+    begun = [read_progress(out / "trials" / spec.id) for spec in missing]
+    # One that is finished, as adopted ones are, tells its last epoch again.
+    epochs = sum(max(1, config.training.epochs - (len(known[1]) if known else 0)) for known in begun)
+    shown = _Shown(config, out, progress, "trials", epochs)
 
     def on_end(ended: Ended) -> None:
         records.append(_trial_record(config, ended, out, storage, "fresh" if searched else "", {}))
@@ -174,11 +177,11 @@ def _trials(
 class _Shown:
     """Trials on the terminal and in TensorBoard, as they run."""
 
-    def __init__(self, config: StudyConfig, out: Path, progress: Progress, phase: str, trials: int) -> None:
+    def __init__(self, config: StudyConfig, out: Path, progress: Progress, phase: str, epochs: int) -> None:
         self._epochs, self._progress = config.training.epochs, progress
         self._out, self._gpu = out, config.resources.gpu
-        progress.phase(phase, trials * self._epochs, pieces="epochs")
-        self._live = Live(out) if trials else None
+        progress.phase(phase, epochs, pieces="epochs")
+        self._live = Live(out) if epochs else None
 
     def epoch(self, spec: TrialSpec, metrics: dict[str, float]) -> None:
         if self._live:

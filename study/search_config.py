@@ -26,7 +26,7 @@ OF_SECRECY = {"pairs_to_unmask", "mse_at_k", "reidentification"}
 #: Searching these would compare what cannot be compared.
 FIXED = {
     "training.epochs": "epochs are what a scheduler spares; set them for all",
-    "training.recipe": "it only sets other keys: search adversarial_weight, schedule, whiten or normalise_latent",
+    "training.recipe": "it only sets other keys: search adversarial_weight, contrastive_weight, schedule or whiten",
     "network.image_size": "images are loaded in one size",
     "network.channels": "images are loaded in one form",
 }

@@ -40,7 +40,11 @@ class TrialSpec:
         """Readable, and unique by a hash of configuration and seed."""
         latent = self.config.latent
         point = f"g{latent.gaussian}-c{latent.categorical}-b{self.config.training.batch_size}-i{self.instance}"
-        return f"{point}-{identity([to_plain(self.config), self.seed], 6)}"
+        config = to_plain(self.config)
+        if not self.config.training.contrastive_weight:  # such trials had their names before it was there
+            for key in ("contrastive_weight", "contrastive_temperature"):
+                del config["training"][key]
+        return f"{point}-{identity([config, self.seed], 6)}"
 
     def plain(self) -> dict[str, Any]:
         return {"config": to_plain(self.config), "instance": self.instance, "seed": self.seed}

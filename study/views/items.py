@@ -51,6 +51,7 @@ def _settings(config: StudyConfig) -> list[tuple[str, str, str]]:
     others = [f"of {_name(point)} {point.instances}" for point in config.latents if point.instances]
     instances = "; ".join([str(config.instances), *others])
     split = "training and test part merged, 8:2" if "paper" in config.protocols else "not studied"
+    contrastive = any(config.autoencoder(point).training.contrastive_weight for point in config.latents)
     return [
         (
             "set A, without labels",
@@ -70,7 +71,11 @@ def _settings(config: StudyConfig) -> list[tuple[str, str, str]]:
             "three convolutions; over 400 thousand parameters",
             f"convolutions to {', '.join(map(str, config.network.widths))} channels",
         ),
-        ("losses of the autoencoder", "mean squared error, binary cross-entropy", "the same kinds"),
+        (
+            "losses of the autoencoder",
+            "mean squared error, binary cross-entropy",
+            f"the same kinds{', and a contrastive loss' if contrastive else ''}",
+        ),
         (
             "T and V, for errors of pairs",
             "40,000 and 10,000 images, of which set is not stated",

@@ -128,7 +128,8 @@ def test_a_report_needs_neither_ray_nor_data(finished):
 @pytest.mark.slow
 def test_trained_pairs_of_another_study_serve(finished, tiny_toml, tmp_path):
     out = tmp_path / "again"
-    run_study("run", tiny_toml, "--out", out, "--set", f"encoders.from={finished}", "--set", "controls=[]")
+    ran = run_study("run", tiny_toml, "--out", out, "--set", f"encoders.from={finished}", "--set", "controls=[]")
+    assert "trials, epochs: 3 to do" in ran.stderr  # each tells its last epoch
     ours, theirs = ({r.key: r.metrics for r in read_records(folder)} for folder in (out, finished))
     assert len(ours) > 50
     assert all(theirs[key] == metrics for key, metrics in ours.items())

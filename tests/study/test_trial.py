@@ -1,6 +1,7 @@
 """A trial repeats, and an interrupted one ends as if it had not been."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -153,3 +154,12 @@ def test_trained_pairs_are_taken_by_configuration_then_by_size(tmp_path, monkeyp
     assert given_specs(read_config("paper", [f"encoders.from={alone}"])) == trained[:1]
     with pytest.raises(InputError, match=r"no trained pair of .* images \(64 pixels a side, 3 channels\)"):
         given_specs(read_config("paper", [f"encoders.from={tmp_path}", "network.image_size=64"]))
+
+
+def test_trials_keep_the_names_they_have_in_published_studies():
+    """Else what repeats them finds nothing to repeat; a key of the configuration that is new must not count."""
+    published = Path(__file__).parents[2] / "results" / "paper" / "trials"
+    specs = trial_specs(read_config("paper", []))
+    assert {spec.id for spec in specs} == {path.name for path in published.iterdir()}
+    contrastive = trial_specs(read_config("paper", ["training.contrastive_weight=0.01"]))
+    assert not {spec.id for spec in contrastive[:4]} & {spec.id for spec in specs}
