@@ -17,7 +17,7 @@ from torch.nn import functional
 #: A view shows at least this share of the image's area, in a frame of this ratio of sides at most.
 AREA, ASPECT = 0.3, 4 / 3
 
-#: Brightness, contrast and saturation change by this factor at most, up or down; this share of views has no colour.
+#: Brightness, contrast and saturation are multiplied by 1 more or less this at most; this share of views has no colour.
 JITTER, GREY = 0.4, 0.1
 
 

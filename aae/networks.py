@@ -5,6 +5,8 @@ Shapes: B images, C channels, H rows, W columns; G Gaussian and K categorical di
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -33,6 +35,20 @@ class BatchNorm(nn.BatchNorm2d):
             self.eps,
             False,  # not by cuDNN
         )
+
+
+@contextmanager
+def running_statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Batch norms in training take what passes for a batch, and do not remember it."""
+    norms = [part for part in module.modules() if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 class Encoder(nn.Module):

@@ -21,7 +21,7 @@ from aae.config import AutoencoderConfig
 from aae.contrast import contrastive_loss, views
 from aae.flow import FLOOR, fit, round_to_half
 from aae.masking import mask, unmask_tensor
-from aae.networks import Autoencoder
+from aae.networks import Autoencoder, running_statistics_kept
 from aae.priors import diagnose, sample_categorical, sample_gaussian
 from engine import repeat, repeatable
 from engine.adam import Adam
@@ -102,7 +102,8 @@ def _autoencoding(
     error = functional.mse_loss(nets.decoder(z_BD), x_BCHW)
     if not training.contrastive_weight:
         return error, error.detach(), error.new_zeros(())
-    z_NG, _ = _parts(nets, nets.encoder(views(x_BCHW, generator)))
+    with running_statistics_kept(nets.encoder):  # masking is for images as they are
+        z_NG, _ = _parts(nets, nets.encoder(views(x_BCHW, generator)))
     contrast = contrastive_loss(z_NG, training.contrastive_temperature)
     return error + training.contrastive_weight * contrast, error.detach(), contrast.detach()
 

@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from aae.config import AutoencoderConfig
 from study.config import InputError, StudyConfig
 from study.search_config import OF_SECRECY
 from study.shapes import UNREADABLE_TEXT
@@ -193,6 +194,17 @@ MORE = (
     "search.finalists",
     "search.fresh_seeds",
 )
+
+
+#: Keys of a configuration that studies were published without, at the values that are as good as not there.
+LATER = {"contrastive_weight": 0.0, "contrastive_temperature": 0.1}
+
+
+def identified(config: AutoencoderConfig) -> dict[str, Any]:
+    """What the names of a configuration are hashes of: a key that came later must not change those of before."""
+    plain: dict[str, Any] = to_plain(config)
+    plain["training"] = {k: v for k, v in plain["training"].items() if k not in LATER or v != LATER[k]}
+    return plain
 
 
 def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:

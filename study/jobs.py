@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 import attacks
-from aae.config import RECIPES, AutoencoderConfig
+from aae.config import RECIPES, AutoencoderConfig, TrainingConfig
 from attacks import AttacksConfig
 from classifiers import ClassifiersConfig
 from classifiers.together import memory
@@ -33,7 +33,9 @@ def source_of(spec: TrialSpec, config: StudyConfig) -> Source:
     """How records name this autoencoder."""
     own, usual = to_plain(spec.config), to_plain(config.autoencoder(config.latents[0]))
     recipe = own["training"]["recipe"]
-    implied = RECIPES[recipe] if recipe != usual["training"]["recipe"] else {}
+    decided = to_plain(AutoencoderConfig(training=TrainingConfig(recipe=recipe)))
+    implied = {key: value for room in ("network", "training") for key, value in decided[room].items()}
+    implied = {key: implied[key] for key in RECIPES[recipe]} if recipe != usual["training"]["recipe"] else {}
     other = [
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
         for room in ("network", "training")

@@ -13,7 +13,7 @@ from aae.keys import keeps_private, write_private
 from study import datasets, objectives
 from study.artifacts import artifact, keep_samples
 from study.config import InputError, StudyConfig
-from study.config_text import to_plain
+from study.config_text import identified
 from study.evaluate import Pictures, ReconstructionJob
 from study.front import finalists, own_points
 from study.jobs import (
@@ -157,9 +157,7 @@ def _trials(
             _adopt(pair_folder(Path(config.encoders.from_), spec.id), out / "trials" / spec.id)
     missing = [spec for spec in specs if f"trial/{spec.id}" not in records.keys]
     searched = list(objectives.directions(config.search)) if config.search.trials else []
-    begun = [read_progress(out / "trials" / spec.id) for spec in missing]
-    # One that is finished, as adopted ones are, tells its last epoch again.
-    epochs = sum(max(1, config.training.epochs - (len(known[1]) if known else 0)) for known in begun)
+    epochs = sum(_left(out / "trials" / spec.id, spec) for spec in missing)
     shown = _Shown(config, out, progress, "trials", epochs)
 
     def on_end(ended: Ended) -> None:
@@ -172,6 +170,14 @@ def _trials(
     run_trials(missing, bench, out, storage.bucket, config.resources, concurrent, searched, shown.epoch, on_end)
     failed = {r.trial for r in records.records if r.kind == "trial" and r.what["status"] != "complete"}
     return [spec for spec in specs if spec.id not in failed]
+
+
+def _left(folder: Path, spec: TrialSpec) -> int:
+    """Epochs that a trial will tell: those it has not trained, or its last again where it is finished."""
+    known = read_progress(folder)
+    if (folder / "result.json").exists():
+        return 1
+    return max(1, spec.config.training.epochs - (len(known[1]) if known and known[0] == spec else 0))
 
 
 class _Shown:
@@ -229,7 +235,7 @@ def _trial_record(
         key=f"trial/{spec.id}",
         **vars(source_of(spec, config)),
         what={"status": ended.status, "recipe": spec.config.training.recipe}
-        | ({"role": role, "point": identity(to_plain(spec.config))} if role else {}),
+        | ({"role": role, "point": identity(identified(spec.config))} if role else {}),
         metrics={k: v for k, v in metrics.items() if k not in ("seconds", "measuring_seconds")},
         detail=detail | ({"reason": ended.reason} if ended.reason else {}),
         seed=spec.seed,

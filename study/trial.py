@@ -21,7 +21,7 @@ from aae.priors import judge
 from aae.training import Images, TrainingState, train_epochs
 from engine import device_name
 from study.config import InputError, StudyConfig
-from study.config_text import from_plain, to_plain
+from study.config_text import from_plain, identified, to_plain
 from study.records import write_whole
 from study.seeds import derive, identity
 from study.shapes import UNREADABLE_TEXT, amiss, read_json
@@ -40,11 +40,7 @@ class TrialSpec:
         """Readable, and unique by a hash of configuration and seed."""
         latent = self.config.latent
         point = f"g{latent.gaussian}-c{latent.categorical}-b{self.config.training.batch_size}-i{self.instance}"
-        config = to_plain(self.config)
-        if not self.config.training.contrastive_weight:  # such trials had their names before it was there
-            for key in ("contrastive_weight", "contrastive_temperature"):
-                del config["training"][key]
-        return f"{point}-{identity([config, self.seed], 6)}"
+        return f"{point}-{identity([identified(self.config), self.seed], 6)}"
 
     def plain(self) -> dict[str, Any]:
         return {"config": to_plain(self.config), "instance": self.instance, "seed": self.seed}

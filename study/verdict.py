@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from study.config import StudyConfig
-from study.config_text import to_plain
+from study.config_text import identified
 from study.front import Points, hypervolume, judgement, on_front, oriented, paired, reference_point
 from study.objectives import OBJECTIVES, directions
 from study.records import Record
@@ -97,7 +97,7 @@ def _finalists(config: StudyConfig, records: list[Record], histories: Histories)
     groups: dict[str, list[Record]] = {}
     for record in fresh:
         groups.setdefault(record.what["point"], []).append(record)
-    first = identity(to_plain(config.autoencoder(config.latents[0])))
+    first = identity(identified(config.autoencoder(config.latents[0])))
     if first not in groups:
         return []
     tested = _test_accuracies(config, records)

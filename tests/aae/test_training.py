@@ -117,6 +117,27 @@ def test_the_contrastive_loss_falls_and_a_weight_of_zero_leaves_it_out(images):
     assert not any(losses(0.0))
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_views_leave_no_trace_in_running_statistics(recipe, images, monkeypatch):
+    """What masks and restores later sees images as they are, not frames of them in other colours."""
+
+    def statistics(view):
+        monkeypatch.setattr("aae.training.views", view)
+        # At this rate weights stand still, and what passes through the network alone decides.
+        config = small(recipe, contrastive_weight=0.01, learning_rate=1e-9, whiten=False, epochs=1)
+        state = TrainingState(config, seed=1)
+        list(train_epochs(state, images[:80], images[80:]))
+        return {name: value for name, value in state.nets.encoder.named_buffers() if "running" in name}
+
+    noise, same = (
+        statistics(lambda x, _: torch.rand(2 * len(x), *x.shape[1:])),
+        statistics(lambda x, _: x.repeat(2, 1, 1, 1)),
+    )
+    assert same.keys()
+    for name, value in same.items():
+        assert torch.allclose(value, noise[name], rtol=1e-3, atol=1e-5), name
+
+
 def test_weight_zero_leaves_the_discriminators_alone(images):
     state = TrainingState(small(adversarial_weight=0.0), seed=1)
     before = weights(state.nets.gaussian_discriminator)

@@ -21,7 +21,7 @@ from classifiers import ClassifiersConfig
 from classifiers.config import ForestConfig
 from study import objectives
 from study.config import DataConfig, InputError, StudyConfig, TaskConfig
-from study.config_text import read_config, refused_changes, to_plain
+from study.config_text import identified, read_config, refused_changes
 from study.datasets import ImageSet, split
 from study.front import finalists, hypervolume, judgement, on_front, paired
 from study.manifest import write_manifest
@@ -55,7 +55,7 @@ def ended(config, asked, status="complete", accuracy=0.5, mse=0.1, role="search"
 
 def on_fresh_seeds(config, spec, values):
     """The records of one configuration on so many fresh seeds; `values` are of its objectives, by seed."""
-    point = identity(to_plain(spec.config))
+    point = identity(identified(spec.config))
     for i, metrics in enumerate(values):
         again = dataclasses.replace(spec, instance=i, seed=derive(config.seed, "fresh", i))
         record = ended(config, (again, {}), role="fresh")

@@ -8,9 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig
-from study.config import InputError
-from study.config_text import read_config
-from study.opening import given_specs
+from study.config import InputError, LatentPoint
+from study.config_text import identified, read_config
+from study.opening import given_specs, read_folder_config
+from study.records import read_records
+from study.seeds import identity
 from study.trial import TrialSpec, read_progress, read_result, run_trial, trial_specs
 
 
@@ -158,8 +160,10 @@ def test_trained_pairs_are_taken_by_configuration_then_by_size(tmp_path, monkeyp
 
 def test_trials_keep_the_names_they_have_in_published_studies():
     """Else what repeats them finds nothing to repeat; a key of the configuration that is new must not count."""
-    published = Path(__file__).parents[2] / "results" / "paper" / "trials"
+    results = Path(__file__).parents[2] / "results"
     specs = trial_specs(read_config("paper", []))
-    assert {spec.id for spec in specs} == {path.name for path in published.iterdir()}
+    assert {spec.id for spec in specs} == {path.name for path in (results / "paper" / "trials").iterdir()}
+    first = identity(identified(read_folder_config(results / "search").autoencoder(LatentPoint(batch_size=16))))
+    assert first in {r.what.get("point") for r in read_records(results / "search")}
     contrastive = trial_specs(read_config("paper", ["training.contrastive_weight=0.01"]))
     assert not {spec.id for spec in contrastive[:4]} & {spec.id for spec in specs}
