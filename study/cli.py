@@ -108,8 +108,9 @@ def _add_study_commands(commands: Any) -> None:
         "compare",
         help="set several studies side by side",
         description="Set the summaries of several studies side by side. With --exact or --tolerance the exit status "
-        "says whether they hold the same numbers: 0 yes, 1 no. Chance is half the 95% interval of a mean's difference, "
-        "from how far two fits of one classifier, or two attacks, fall apart. One that was not repeated has none.",
+        "says whether they hold the same numbers: 0 yes, 1 no. A tolerance of 0 is --exact. To one above 0 is added "
+        "what chance explains where classifiers are fitted again behind the same encoders: half the 95% interval of "
+        "a mean's difference, from how far apart two fits fall.",
     )
     comparison.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="folders of two or more studies")
     strict = comparison.add_mutually_exclusive_group()

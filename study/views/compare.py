@@ -30,8 +30,8 @@ Cells = dict[Cell, float]
 def compare(folders: list[Path], tolerance: float | None) -> int:
     """Print the studies side by side; return 1 if a tolerance is given and a cell is missing or differs by more.
 
-    A tolerance above zero is one for means: one that differs by more, but by no more than `chance` on top of it, is
-    named and does not count.
+    A tolerance above zero is one for means: a cell whose means differ by more than the tolerance, but not by more than
+    the tolerance and `chance` together, is named and does not count.
 
     Raises:
         InputError: fewer than two studies, a folder without records, or a tolerance that is not a number from 0.
@@ -42,43 +42,45 @@ def compare(folders: list[Path], tolerance: float | None) -> int:
         raise InputError(f"--tolerance {tolerance}: must be 0 or more")
     records = [_read(folder) for folder in folders]
     studies = [dict(cells(summarise(study) | summarise_attacks(study))) for study in records]
-    margin = chance(records) if tolerance else {}
+    keys, allowed = sorted(set().union(*studies)), tolerance or 0.0
+    repeated = [_repeated(study) for study in records] if tolerance else []
+    margins = {pair: chance(repeated[pair[0]], repeated[pair[1]]) for pair in combinations(range(len(repeated)), 2)}
     marks = {}
-    for key in sorted(set().union(*studies)):
+    for key in keys:
         values = [study.get(key) for study in studies]
-        if _differs(values, tolerance or 0.0):
-            marks[key] = "differs" if _differs(values, (tolerance or 0.0) + margin.get(key, 0.0)) else "by chance"
-        else:
-            marks[key] = ""
+        explained = bool(margins) and not any(
+            _differs([values[i], values[j]], allowed + margin.get(key, 0.0)) for (i, j), margin in margins.items()
+        )
+        marks[key] = ("by chance" if explained else "differs") if _differs(values, allowed) else ""
     _print(folders, studies, marks)
+    missing = sum(any(key not in study for study in studies) for key in keys)
     found = list(marks.values())
-    missing = sum(any(key not in study for study in studies) for key in marks)
-    allowed = f" by more than {tolerance:g}" if tolerance else ""
-    print(f"{len(found)} cells: {found.count('differs')} differ{allowed}, {missing} of them not in every study")
-    if "by chance" in found:
-        print(f"{found.count('by chance')} more differ{allowed}, but not by more than chance on top of it explains")
+    by = f" by more than {tolerance:g} and chance, {found.count('by chance')} by more than {tolerance:g} alone"
+    print(f"{len(keys)} cells: {found.count('differs')} differ{by if tolerance else ''}, {missing} not in every study")
     return int(tolerance is not None and "differs" in found)
 
 
-def chance(studies: list[list[Record]]) -> Cells:
-    """Half the interval of each mean's difference between two studies that repeat one another.
+def chance(one: pd.Series[float], other: pd.Series[float]) -> Cells:
+    """Half the interval of the difference of two means whose studies repeat one another behind the same encoders.
 
     Rounding differs from processor to processor, and training makes much of it: one network, fitted again, scores
-    otherwise, by what is chance. The deviation of these differences, each less the mean of its cell, is that of all
-    cells that differ in configuration and representation alone; what one study has everywhere above the other does
-    not enter it. Of several studies, the two that are furthest apart. Cells are not named where nothing was repeated.
+    otherwise, by what is chance. How far apart two fits fall is taken from the median cell of those that differ in
+    configuration and representation alone, so that neither a shift of all cells nor what is wrong with a few of them
+    excuses itself. Cells that are not of the same records in both studies have none, nor where no cell like them has
+    several.
+
+    Args:
+        one, other: what `_repeated` gives of each study.
     """
     margin: Cells = {}
-    for one, other in combinations([_repeated(study) for study in studies], 2):
-        differences = (one - other).dropna()
-        for _, alike in differences.groupby(level="alike"):
-            by_cell = alike.groupby(level="cell")
-            count = by_cell.size()
-            freedom = int((count - 1).sum())
-            if freedom:
-                variance = float(((alike - by_cell.transform("mean")) ** 2).sum()) / freedom
-                half = stats.t.ppf(0.5 + LEVEL / 2, freedom) * np.sqrt(variance / count)
-                margin |= {key: max(margin.get(key, 0.0), value) for key, value in half.items()}
+    for _, alike in (one - other).groupby(level="alike"):
+        by_cell = alike.groupby(level="cell")
+        n = by_cell.count()
+        freedom = (n - 1)[n > 1]
+        # The median of a variance of few differences lies below what it estimates.
+        variance = (by_cell.var()[n > 1] / (stats.chi2.median(freedom) / freedom)).median()
+        half = stats.t.ppf(0.5 + LEVEL / 2, freedom.sum()) * np.sqrt(variance / n)
+        margin |= half[n == by_cell.size()].dropna().to_dict()
     return margin
 
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from study.records import Record
-from study.views.compare import chance, compare
+from study.records import Record, read_records
+from study.views.compare import _repeated, chance, compare
 
 
 def records(accuracies):
@@ -55,21 +57,32 @@ def noise(mean=0.0, deviation=0.018, draws=10):
     return values
 
 
+def accuracies(differences):
+    """The margins of accuracy between two studies that differ so."""
+    one, other = (_repeated(records(values)) for values in (0.0 * differences, differences))
+    return {cell[1]: value for cell, value in chance(one, other).items() if cell[-1] == "accuracy"}
+
+
 def test_what_chance_explains_is_named_and_does_not_count(tmp_path, capsys):
     assert compare(studies(tmp_path, noise(0.015)), 0.01) == 0
     told = capsys.readouterr().out
     assert told.count("by chance") == 3
-    assert "15 cells: 0 differ by more than 0.01" in told
-    assert "3 more differ by more than 0.01, but not by more than chance" in told
+    assert "15 cells: 0 differ by more than 0.01 and chance, 3 by more than 0.01 alone, 0 not in every" in told
 
 
 def test_what_is_more_than_chance_counts(tmp_path, capsys):
-    assert compare(studies(tmp_path, noise(0.025)), 0.01) == 1
-    assert "15 cells: 3 differ by more than 0.01" in capsys.readouterr().out
+    assert compare(studies(tmp_path, noise(0.028)), 0.01) == 1
+    assert "15 cells: 3 differ by more than 0.01 and chance" in capsys.readouterr().out
 
 
 def test_a_shift_of_every_cell_is_no_chance(tmp_path):
-    assert compare(studies(tmp_path, noise() + 0.025), 0.01) == 1
+    assert compare(studies(tmp_path, noise() + 0.028), 0.01) == 1
+
+
+def test_one_classifier_that_went_wrong_does_not_excuse_itself(tmp_path):
+    differences = noise(deviation=0.002)
+    differences[0, 0] -= 0.3
+    assert compare(studies(tmp_path, differences), 0.01) == 1
 
 
 @pytest.mark.parametrize(("added", "status"), [(0.009, 0), (0.011, 1)])
@@ -82,12 +95,50 @@ def test_without_a_tolerance_chance_does_not_count(tmp_path):
     assert compare(studies(tmp_path, noise(deviation=0.0)), 0.0) == 0
 
 
+def test_means_of_other_draws_have_no_margin(tmp_path):
+    longer = noise(0.015, draws=20)
+    one, other = _repeated(records(longer)), _repeated(records(0.0 * longer[:, :10]))
+    assert not chance(one, other)
+
+
+def test_of_three_studies_each_pair_has_its_own_margin(tmp_path):
+    differences = noise(0.015)
+    one, other = studies(tmp_path, differences)
+    third = tmp_path / "third"
+    shutil.copytree(other, third)
+    assert compare([one, other, third], 0.01) == 0
+    text = (third / "records.jsonl").read_text()
+    (third / "records.jsonl").write_text(text.replace('"key": "', '"key": "other '))
+    assert compare([one, other, third], 0.01) == 1
+
+
 def test_a_mean_of_chance_alone_is_within_its_margin_as_often_as_the_level_says():
     rng = np.random.default_rng(2)
     beyond = 0
     for _ in range(20):
         differences = rng.standard_normal((50, 4)) * 0.018
-        margin = chance([records(0.0 * differences), records(differences)])
-        limits = [value for cell, value in margin.items() if cell[-1] == "accuracy"]
-        beyond += int((np.abs(differences.mean(axis=1)) > limits).sum())
+        limits = accuracies(differences)
+        beyond += sum(abs(mean) > limits[f"{cell}"] for cell, mean in enumerate(differences.mean(axis=1)))
     assert 0.03 <= beyond / 1000 <= 0.07
+
+
+def test_cells_that_are_alike_lend_each_other_their_deviation():
+    quiet = noise(deviation=0.0)
+    quiet[0] += np.linspace(-0.1, 0.1, 10)
+    assert set(accuracies(quiet).values()) == {0.0}
+    assert len(set(accuracies(noise()).values())) == 1
+
+
+def test_attacks_have_a_margin_too():
+    paper = read_records(Path(__file__).parents[2] / "results" / "paper")
+    moved = [
+        dataclasses.replace(r, metrics=r.metrics | {"mse": r.metrics["mse"] + 0.01 * (r.what["draw"] - 1)})
+        if r.kind == "attack"
+        else r
+        for r in paper
+    ]
+    margin = chance(_repeated(paper), _repeated(moved))
+    drawn = {cell: value for cell, value in margin.items() if cell[0] == "attack" and "ridge" in cell}
+    assert drawn
+    assert all(value > 0.01 for cell, value in drawn.items() if cell[-1] == "mse")
+    assert not any(value for cell, value in drawn.items() if cell[-1] == "top1")
