@@ -42,13 +42,42 @@ def test_half_of_the_views_are_mirrored_and_none_stands_on_its_head(seen):
     assert (seen[:, 1, 0] < seen[:, 1, -1]).all()
 
 
-def test_views_differ_in_colour_and_one_in_ten_has_none():
+def test_frames_lie_anywhere_and_the_two_of_an_image_elsewhere(seen):
+    for middle in (seen[:, 0].mean(dim=(1, 2)), seen[:, 1].mean(dim=(1, 2))):
+        assert middle.mean() == pytest.approx(0.5, abs=0.01)
+        assert middle.std() > 0.05
+        assert (middle[:400] - middle[400:]).abs().median() > 0.03
+
+
+def colours(red, green, count=800):
+    """Views of images that have only these, half and half, seen whole."""
+    x = torch.zeros(count // 2, 3, 16, 16)
+    x[..., :8, :], x[..., 8:, :] = torch.tensor(red)[:, None, None], torch.tensor(green)[:, None, None]
+    return views(x, torch.Generator().manual_seed(1))
+
+
+def test_views_differ_in_brightness_contrast_and_saturation(monkeypatch):
+    monkeypatch.setattr(contrast, "AREA", 1.0)
+    monkeypatch.setattr(contrast, "ASPECT", 1.0)
+    monkeypatch.setattr(contrast, "GREY", 0.0)
+    grey = colours([0.3] * 3, [0.5] * 3)
+    brightness = grey.mean(dim=(1, 2, 3)) / 0.4
+    difference = (grey[:, 0, -1, 0] - grey[:, 0, 0, 0]) / 0.2 / brightness
+    flat = colours([0.5, 0.3, 0.4], [0.5, 0.3, 0.4])
+    both = (flat[:, 0] - flat[:, 1]).mean(dim=(1, 2)) / 0.2 / (flat.mean(dim=(1, 2, 3)) / 0.4)
+    for factor in (brightness, difference):
+        assert 0.59 < factor.min() < 0.63
+        assert 1.37 < factor.max() < 1.41
+    assert 0.35 < both.min() < 0.5  # contrast changes colours, and saturation changes them again
+    assert 1.6 < both.max() < 1.97
+    assert torch.corrcoef(torch.stack((brightness, difference)))[0, 1].abs() < 0.15
+
+
+def test_one_view_in_ten_has_no_colour_and_none_leaves_the_range():
     seen = views(ramp(), torch.Generator().manual_seed(1))
     assert 0 <= seen.min() < seen.max() <= 1
     grey = (seen - seen.mean(dim=1, keepdim=True)).abs().amax(dim=(1, 2, 3)) < 1e-6
     assert grey.float().mean() == pytest.approx(0.1, abs=0.03)
-    brightness = seen.mean(dim=(1, 2, 3))
-    assert brightness.std() > 0.05
 
 
 def test_a_generator_repeats_and_both_views_are_of_the_same_image(monkeypatch):

@@ -117,6 +117,8 @@ class TestWhitening:
         (TrainingConfig, {"epochs": 0}, "epochs = 0"),
         (TrainingConfig, {"betas": (0.9, 1.0)}, "betas"),
         (TrainingConfig, {"adversarial_weight": -1.0}, "adversarial_weight = -1"),
+        (TrainingConfig, {"contrastive_weight": -1.0}, "contrastive_weight = -1"),
+        (TrainingConfig, {"contrastive_temperature": 0.0}, "contrastive_temperature = 0"),
     ],
 )
 def test_a_wrong_value_is_told_by_key_value_and_way_out(cls, values, told):
