@@ -51,7 +51,8 @@ def _settings(config: StudyConfig) -> list[tuple[str, str, str]]:
     others = [f"of {_name(point)} {point.instances}" for point in config.latents if point.instances]
     instances = "; ".join([str(config.instances), *others])
     split = "training and test part merged, 8:2" if "paper" in config.protocols else "not studied"
-    contrastive = any(config.autoencoder(point).training.contrastive_weight for point in config.latents)
+    searched = any(dimension.key == "training.contrastive_weight" for dimension in config.search.space)
+    contrastive = searched or any(config.autoencoder(point).training.contrastive_weight for point in config.latents)
     return [
         (
             "set A, without labels",
