@@ -45,29 +45,34 @@ def compare(folders: list[Path], tolerance: float | None) -> int:
     keys, allowed = sorted(set().union(*studies)), tolerance or 0.0
     repeated = [_repeated(study) for study in records] if tolerance else []
     margins = {pair: chance(repeated[pair[0]], repeated[pair[1]]) for pair in combinations(range(len(repeated)), 2)}
-    marks = {}
-    for key in keys:
-        values = [study.get(key) for study in studies]
-        explained = bool(margins) and not any(
-            _differs([values[i], values[j]], allowed + margin.get(key, 0.0)) for (i, j), margin in margins.items()
-        )
-        marks[key] = ("by chance" if explained else "differs") if _differs(values, allowed) else ""
+    marks = {key: _mark(key, studies, allowed, margins) for key in keys}
     _print(folders, studies, marks)
-    missing = sum(any(key not in study for study in studies) for key in keys)
     found = list(marks.values())
-    by = f" by more than {tolerance:g} and chance, {found.count('by chance')} by more than {tolerance:g} alone"
-    print(f"{len(keys)} cells: {found.count('differs')} differ{by if tolerance else ''}, {missing} not in every study")
+    beyond, missing = found.count("differs"), sum(any(key not in study for study in studies) for key in keys)
+    more = f" by more than {allowed:g} and chance, {sum(map(bool, found)) - beyond} by more than {allowed:g} alone"
+    print(f"{len(keys)} cells: {beyond} differ{more if allowed else ''}, {missing} not in every study")
     return int(tolerance is not None and "differs" in found)
+
+
+def _mark(key: Cell, studies: list[Cells], allowed: float, margins: dict[tuple[int, int], Cells]) -> str:
+    """What is said of a cell: nothing, that it differs, or that chance explains it, and how large that is."""
+    values = [study.get(key) for study in studies]
+    if not _differs(values, allowed):
+        return ""
+    pairs = {pair: margin.get(key, 0.0) for pair, margin in margins.items()}
+    if not pairs or any(_differs([values[i], values[j]], allowed + margin) for (i, j), margin in pairs.items()):
+        return "differs"
+    return f"by chance ({max(pairs.values()):.2g})"
 
 
 def chance(one: pd.Series[float], other: pd.Series[float]) -> Cells:
     """Half the interval of the difference of two means whose studies repeat one another behind the same encoders.
 
     Rounding differs from processor to processor, and training makes much of it: one network, fitted again, scores
-    otherwise, by what is chance. How far apart two fits fall is taken from the median cell of those that differ in
-    configuration and representation alone, so that neither a shift of all cells nor what is wrong with a few of them
-    excuses itself. Cells that are not of the same records in both studies have none, nor where no cell like them has
-    several.
+    otherwise, by what is chance. How far apart two fits fall is the deviation of all cells that differ in configuration
+    and representation alone, each about its own mean: a shift of all does not excuse itself, but a few fits that went
+    wrong widen it, which is why the margin is shown. Cells that are not of the same records in both studies have none,
+    nor where no cell like them has several.
 
     Args:
         one, other: what `_repeated` gives of each study.
@@ -76,11 +81,11 @@ def chance(one: pd.Series[float], other: pd.Series[float]) -> Cells:
     for _, alike in (one - other).groupby(level="alike"):
         by_cell = alike.groupby(level="cell")
         n = by_cell.count()
-        freedom = (n - 1)[n > 1]
-        # The median of a variance of few differences lies below what it estimates.
-        variance = (by_cell.var()[n > 1] / (stats.chi2.median(freedom) / freedom)).median()
-        half = stats.t.ppf(0.5 + LEVEL / 2, freedom.sum()) * np.sqrt(variance / n)
-        margin |= half[n == by_cell.size()].dropna().to_dict()
+        freedom = int((n - 1)[n > 1].sum())
+        if freedom:
+            variance = float(((alike - by_cell.transform("mean")) ** 2).sum()) / freedom
+            half = stats.t.ppf(0.5 + LEVEL / 2, freedom) * np.sqrt(variance / n)
+            margin |= half[n == by_cell.size()].to_dict()
     return margin
 
 
