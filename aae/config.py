@@ -158,8 +158,8 @@ class TrainingConfig:
     contrastive_temperature: float = 0.1
     """Of that loss: the lower, the more the most similar of the other images count."""
     whiten: bool | None = None
-    """Keep the Gaussian part uncorrelated by a linear map that the decoder undoes exactly. Unset, the recipe
-    decides."""
+    """Keep the Gaussian part uncorrelated by a linear map that the decoder undoes exactly, placed after each epoch;
+    with a contrastive loss after the last alone. Unset, the recipe decides."""
     sample_noise: float = 0.05
     """Deviation of the noise that blurs the one-hot samples, so that no discriminator wins by their exactness."""
 

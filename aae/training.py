@@ -233,7 +233,8 @@ def train_epochs(state: TrainingState, train: Images, held_out: Images) -> Itera
         if last:  # before anything is fitted to them
             round_to_half(state.nets.encoder)
             round_to_half(state.nets.decoder)
-        if training.whiten:
+        # A contrastive loss makes a few directions large and whitening all equal: by turns, both end up worse.
+        if training.whiten and (last or not training.contrastive_weight):
             _place_whitening(state, train, last=last)
         state.epoch += 1
         if last:

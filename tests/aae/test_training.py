@@ -158,6 +158,22 @@ def test_the_trained_latent_is_white_and_restores_as_before(images):
     assert last["effective_rank"] > 5.99
 
 
+def test_a_contrastive_loss_is_whitened_after_the_last_epoch_alone(images):
+    many = images.repeat(3, axis=0)
+    white, plain = (
+        TrainingState(small("contrastive", epochs=2, couplings=0, whiten=whiten), seed=1) for whiten in (True, False)
+    )
+    epochs = train_epochs(white, many, images)
+    next(epochs)
+    assert torch.equal(white.nets.encoder.whitening.matrix, torch.eye(6))
+    (ended,) = epochs
+    z = torch.from_numpy(mask(white.nets.encoder, many))[:, :6].double()
+    assert (torch.cov(z.T, correction=0) - torch.eye(6)).abs().max() < 0.02
+    *_, other = train_epochs(plain, many, images)
+    assert ended["reconstruction_loss"] == other["reconstruction_loss"]
+    assert ended["held_out_mse"] == pytest.approx(other["held_out_mse"], rel=1e-4)
+
+
 def test_a_flow_changes_the_masked_form_and_no_reconstruction(images):
     many = images.repeat(12, axis=0)
     states = [TrainingState(small(epochs=1, couplings=couplings), seed=1) for couplings in (0, 4)]
