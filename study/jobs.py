@@ -34,8 +34,8 @@ def source_of(spec: TrialSpec, config: StudyConfig) -> Source:
     own, usual = to_plain(spec.config), to_plain(config.autoencoder(config.latents[0]))
     recipe = own["training"]["recipe"]
     decided = to_plain(AutoencoderConfig(training=TrainingConfig(recipe=recipe)))
-    implied = {key: value for room in ("network", "training") for key, value in decided[room].items()}
-    implied = {key: implied[key] for key in RECIPES[recipe]} if recipe != usual["training"]["recipe"] else {}
+    known = decided["network"] | decided["training"]
+    implied = {key: known[key] for key in RECIPES[recipe]} if recipe != usual["training"]["recipe"] else {}
     other = [
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
         for room in ("network", "training")

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig
 from study.config import InputError, LatentPoint
 from study.config_text import identified, read_config
+from study.jobs import source_of
 from study.opening import given_specs, read_folder_config
 from study.records import read_records
 from study.seeds import identity
@@ -167,3 +168,11 @@ def test_trials_keep_the_names_they_have_in_published_studies():
     assert first in {r.what.get("point") for r in read_records(results / "search")}
     contrastive = trial_specs(read_config("paper", ["training.contrastive_weight=0.01"]))
     assert not {spec.id for spec in contrastive[:4]} & {spec.id for spec in specs}
+
+
+def test_records_name_another_recipe_by_that_alone():
+    """What a recipe decides is not said again; what was set beside it is."""
+    recipes = "[{}, {recipe='paper'}, {recipe='contrastive'}, {recipe='contrastive', whiten=true}]"
+    config = read_config("paper", ["instances=1", f"latents={recipes}"])
+    variants = [source_of(spec, config).variant for spec in trial_specs(config)]
+    assert variants == ["", "recipe paper", "recipe contrastive", "couplings 4, recipe contrastive, whiten True"]
