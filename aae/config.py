@@ -17,9 +17,10 @@ _OURS = {
     "whiten": True,
     "normalise_latent": True,
     "couplings": 4,
+    "branch": 0.0,
 }
 
-#: What a recipe decides unless the key is given: four of the training, two of the network.
+#: What a recipe decides unless the key is given: four of the training, three of the network.
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {
         "adversarial_weight": 1.0,
@@ -28,10 +29,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         "whiten": False,
         "normalise_latent": False,
         "couplings": 0,
+        "branch": 0.0,
     },
     "two_phase": _OURS,
     "one_pass": _OURS,
-    "contrastive": _OURS | {"contrastive_weight": 0.01, "whiten": False},
+    "contrastive": _OURS | {"contrastive_weight": 0.01, "whiten": False, "branch": 0.25},
 }
 
 
@@ -93,6 +95,9 @@ class NetworkConfig:
     couplings: int | None = None
     """Coupling layers that make the whitened Gaussian part normal (RealNVP), fitted when training is over and undone
     exactly by the decoder; 0: none. Unset, the training recipe decides; without `training.whiten` there are none."""
+    branch: float | None = None
+    """Share of the Gaussian part that has convolutions of its own, of the same widths; the contrastive loss is of it
+    alone. 0: none, and the loss is of the whole part. Unset, the training recipe decides."""
     discriminator_widths: tuple[int, ...] = (256, 256)
     """Hidden layers of each discriminator."""
 
@@ -111,6 +116,7 @@ class NetworkConfig:
         )
         require(self.channels in (1, 3), "channels", self.channels, "1 or 3")
         require(self.couplings is None or 0 <= self.couplings <= 64, "couplings", self.couplings, "from 0 to 64")
+        require(self.branch is None or 0 <= self.branch <= 1, "branch", self.branch, "from 0 to 1")
         require(0 < self.logit_scale <= 1000, "logit_scale", self.logit_scale, "above 0, up to 1000")
         require(
             len(self.discriminator_widths) >= 1 and all(1 <= w <= 8192 for w in self.discriminator_widths),
@@ -138,7 +144,7 @@ class TrainingConfig:
     recipe: Recipe = "two_phase"
     """`paper`: plain adversarial training, which misses its priors; `two_phase`: the paper's two phases with normalised
     latents and weighted phases; `one_pass`: the same with one encoder pass for both phases; `contrastive`: `two_phase`
-    with a contrastive loss and without whitening, for use above all."""
+    with a contrastive loss on a branch of the encoder and without whitening, for use above all."""
     epochs: int = 20
     """Passes over the training images."""
     batch_size: int = 16
@@ -153,13 +159,13 @@ class TrainingConfig:
     """Weight of the encoder's adversarial losses beside the reconstruction error; 0 switches the discriminators
     off. Unset, the recipe decides."""
     contrastive_weight: float | None = None
-    """Weight of the contrastive loss of the Gaussian part (`aae.contrast`) beside the reconstruction error; 0 leaves it
-    out. Unset, the recipe decides."""
+    """Weight of the contrastive loss (`aae.contrast`) of the Gaussian part, or of its `network.branch`, beside the
+    reconstruction error; 0 leaves it out. Unset, the recipe decides."""
     contrastive_temperature: float = 0.1
     """Of that loss: the lower, the more the most similar of the other images count."""
     whiten: bool | None = None
-    """Keep the Gaussian part uncorrelated by a linear map that the decoder undoes exactly, placed after each epoch;
-    with a contrastive loss after the last alone. Unset, the recipe decides."""
+    """Keep the Gaussian part uncorrelated by a linear map that the decoder undoes exactly, placed after each epoch.
+    Unset, the recipe decides."""
     sample_noise: float = 0.05
     """Deviation of the noise that blurs the one-hot samples, so that no discriminator wins by their exactness."""
 
@@ -210,6 +216,8 @@ class AutoencoderConfig:
         decided, network, whiten = RECIPES[self.training.recipe], self.network, self.training.whiten
         if network.normalise_latent is None:
             network = replace(network, normalise_latent=decided["normalise_latent"])
+        if network.branch is None:
+            network = replace(network, branch=decided["branch"])
         if network.couplings is None:
             network = replace(network, couplings=decided["couplings"] if whiten else 0)
         require(whiten or not network.couplings, "network.couplings", network.couplings, "0 without training.whiten")

@@ -53,15 +53,15 @@ def views(x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
     return torch.lerp(grey, seen, factor() * coloured).clamp(0.0, 1.0)
 
 
-def contrastive_loss(z_NG: Tensor, temperature: float) -> Tensor:
+def contrastive_loss(u_NG: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of finding, by cosine similarity, the other view of the same image among all others.
 
     Args:
-        z_NG: latents of `views`.
+        u_NG: latents of `views`.
         temperature: divides the similarities; the lower it is, the more the nearest of the others count.
     """
-    unit_NG = functional.normalize(z_NG, dim=1)
+    unit_NG = functional.normalize(u_NG, dim=1)
     likeness_NN = unit_NG @ unit_NG.T / temperature
-    number_N = torch.arange(len(z_NG), device=z_NG.device)
+    number_N = torch.arange(len(u_NG), device=u_NG.device)
     itself_NN = number_N[:, None] == number_N
-    return functional.cross_entropy(likeness_NN.masked_fill(itself_NN, -math.inf), number_N.roll(len(z_NG) // 2))
+    return functional.cross_entropy(likeness_NN.masked_fill(itself_NN, -math.inf), number_N.roll(len(u_NG) // 2))

@@ -51,39 +51,55 @@ def running_statistics_kept(module: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
 
 
+def _convolutions(network: NetworkConfig) -> list[nn.Module]:
+    """Images -> features."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise((network.channels, *network.widths)):
+        layers.append(Halve(inputs, outputs))
+        layers += [BatchNorm(outputs)] if network.batch_norm else []
+        layers.append(nn.LeakyReLU(0.2))
+    return [*layers, nn.Flatten()]
+
+
 class Encoder(nn.Module):
     """Images in [0, 1] -> the masked form: the Gaussian part, then the categorical part after its softmax.
 
-    The flow is fitted when training is over; in training mode both halves of the pair leave it out.
+    Where the network has a branch, the first of the Gaussian dimensions are its own. The flow is fitted when training
+    is over; in training mode both halves of the pair leave it out.
     """
 
     def __init__(self, latent: LatentConfig, network: NetworkConfig) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for inputs, outputs in pairwise((network.channels, *network.widths)):
-            layers.append(Halve(inputs, outputs))
-            layers += [BatchNorm(outputs)] if network.batch_norm else []
-            layers.append(nn.LeakyReLU(0.2))
-        self.features = nn.Sequential(*layers, nn.Flatten())
+        self.features = nn.Sequential(*_convolutions(network))
         features = torch.Size(network.feature_shape).numel()
-        self.gaussian_head = nn.Linear(features, latent.gaussian)
+        of_branch = min(round((network.branch or 0) * latent.gaussian), latent.gaussian - 1)
+        self.gaussian_head = nn.Linear(features, latent.gaussian - of_branch)
         self.categorical_head = nn.Linear(features, latent.categorical) if latent.categorical else None
         normalise = bool(network.normalise_latent)
         self.categorical_norm = (
             nn.BatchNorm1d(latent.categorical, affine=False) if normalise and latent.categorical else nn.Identity()
         )
         self.logit_scale = network.logit_scale if normalise else 1.0
+        own = [*_convolutions(network), nn.Linear(features, of_branch)] if of_branch else []
+        self.branch = nn.Sequential(*own) if own else None
         self.whitening = Whitening(latent.gaussian)
         self.flow = Flow(latent.gaussian, network.couplings or 0)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         h_BF = self.features(x_BCHW)
-        z_BG = self.whitening(self.gaussian_head(h_BF))
+        u_BG = self.gaussian_head(h_BF)
+        if self.branch is not None:
+            u_BG = torch.cat((self.branch(x_BCHW), u_BG), dim=1)
+        z_BG = self.whitening(u_BG)
         z_BG = z_BG if self.training else self.flow(z_BG)
         if self.categorical_head is None:
             return z_BG
         logits_BK = self.categorical_norm(self.categorical_head(h_BF)) * self.logit_scale
         return torch.cat((z_BG, logits_BK.softmax(dim=1)), dim=1)
+
+    def contrasted(self, x_BCHW: Tensor) -> Tensor:
+        """What the contrastive loss is of, before whitening: the branch, or the Gaussian part where there is none."""
+        return self.gaussian_head(self.features(x_BCHW)) if self.branch is None else self.branch(x_BCHW)
 
 
 class Decoder(nn.Module):

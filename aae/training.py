@@ -103,8 +103,8 @@ def _autoencoding(
     if not training.contrastive_weight:
         return error, error.detach(), error.new_zeros(())
     with running_statistics_kept(nets.encoder):  # masking is for images as they are
-        z_NG, _ = _parts(nets, nets.encoder(views(x_BCHW, generator)))
-    contrast = contrastive_loss(z_NG, training.contrastive_temperature)
+        u_NG = nets.encoder.contrasted(views(x_BCHW, generator))
+    contrast = contrastive_loss(u_NG, training.contrastive_temperature)
     return error + training.contrastive_weight * contrast, error.detach(), contrast.detach()
 
 
@@ -233,8 +233,7 @@ def train_epochs(state: TrainingState, train: Images, held_out: Images) -> Itera
         if last:  # before anything is fitted to them
             round_to_half(state.nets.encoder)
             round_to_half(state.nets.decoder)
-        # A contrastive loss makes a few directions large and whitening all equal: by turns, both end up worse.
-        if training.whiten and (last or not training.contrastive_weight):
+        if training.whiten:
             _place_whitening(state, train, last=last)
         state.epoch += 1
         if last:

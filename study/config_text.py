@@ -197,13 +197,17 @@ MORE = (
 
 
 #: Keys of a configuration that studies were published without, at the values that are as good as not there.
-LATER = {"contrastive_weight": 0.0, "contrastive_temperature": 0.1}
+LATER = {
+    "network": {"branch": 0.0},
+    "training": {"contrastive_weight": 0.0, "contrastive_temperature": 0.1},
+}
 
 
 def identified(config: AutoencoderConfig) -> dict[str, Any]:
     """What the names of a configuration are hashes of: a key that came later must not change those of before."""
     plain: dict[str, Any] = to_plain(config)
-    plain["training"] = {k: v for k, v in plain["training"].items() if k not in LATER or v != LATER[k]}
+    for section, later in LATER.items():
+        plain[section] = {k: v for k, v in plain[section].items() if k not in later or v != later[k]}
     return plain
 
 
