@@ -192,6 +192,7 @@ def measure() -> str:
         *pythae(images),
         ours("two_phase", images),
         ours("one_pass", images),
+        ours("contrastive", images),
     ]
     two, one = "ours, two_phase", "ours, one_pass"
     targets = {

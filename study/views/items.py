@@ -52,7 +52,9 @@ def _settings(config: StudyConfig) -> list[tuple[str, str, str]]:
     instances = "; ".join([str(config.instances), *others])
     split = "training and test part merged, 8:2" if "paper" in config.protocols else "not studied"
     searched = any(dimension.key == "training.contrastive_weight" for dimension in config.search.space)
-    contrastive = searched or any(config.autoencoder(point).training.contrastive_weight for point in config.latents)
+    built = [config.autoencoder(point) for point in config.latents]
+    contrastive = searched or any(one.training.contrastive_weight for one in built)
+    branched = [one.network.branch for one in built if one.network.branch]
     return [
         (
             "set A, without labels",
@@ -70,7 +72,8 @@ def _settings(config: StudyConfig) -> list[tuple[str, str, str]]:
         (
             "encoder",
             "three convolutions; over 400 thousand parameters",
-            f"convolutions to {', '.join(map(str, config.network.widths))} channels",
+            f"convolutions to {', '.join(map(str, config.network.widths))} channels"
+            + (f"; as many again for {max(branched):.0%} of the Gaussian part" if branched else ""),
         ),
         (
             "losses of the autoencoder",
