@@ -18,7 +18,7 @@ from aae.locks import MAGIC, LockError, lock, unlock
 from aae.masking import mask, straighten
 from aae.networks import Autoencoder
 
-NETWORK = NetworkConfig(widths=(2, 2, 2), normalise_latent=True, couplings=2)
+NETWORK = NetworkConfig(widths=(2, 2, 2), normalise_latent=True, couplings=2, branch=0.5)
 
 
 @pytest.fixture

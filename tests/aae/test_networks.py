@@ -54,6 +54,21 @@ def test_a_size_that_cannot_be_halved_so_often_is_told():
         NetworkConfig(image_size=36)
 
 
+@pytest.mark.parametrize(
+    ("gaussian", "share", "own"), [(8, 0.25, 2), (5, 0.5, 2), (384, 0.25, 96), (6, 1.0, 5), (2, 0.2, 0), (1, 1.0, 0)]
+)
+def test_a_branch_brings_the_first_of_the_gaussian_dimensions_and_never_all(gaussian, share, own):
+    encoder = autoencoder(gaussian, image_size=8, widths=(4,), branch=share).encoder.eval()
+    x = torch.rand(5, 3, 8, 8)
+    with torch.no_grad():
+        z, contrasted = encoder(x), encoder.contrasted(x)
+        assert z.shape == (5, gaussian + 3)
+        assert torch.equal(contrasted, z[:, : own or gaussian])
+        encoder.features[0].weight.zero_()
+        changed = (encoder(x) != z).any(dim=0)
+    assert changed.tolist()[:gaussian] == [False] * own + [True] * (gaussian - own)
+
+
 class TestMaskedForm:
     """float32, Gaussian part then softmax part, in evaluation mode."""
 
@@ -113,6 +128,7 @@ class TestWhitening:
         (NetworkConfig, {"image_size": 30}, "image_size = 30: must be a multiple of 4"),
         (NetworkConfig, {"channels": 2}, "channels = 2"),
         (NetworkConfig, {"widths": (16, 0)}, "widths"),
+        (NetworkConfig, {"branch": 1.5}, "branch = 1.5: must be from 0 to 1"),
         (TrainingConfig, {"recipe": "papre"}, "recipe = 'papre': must be one of paper"),
         (TrainingConfig, {"epochs": 0}, "epochs = 0"),
         (TrainingConfig, {"betas": (0.9, 1.0)}, "betas"),
