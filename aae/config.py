@@ -33,7 +33,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "two_phase": _OURS,
     "one_pass": _OURS,
-    "contrastive": _OURS | {"contrastive_weight": 0.01, "whiten": False, "branch": 0.25},
+    "contrastive": _OURS | {"contrastive_weight": 0.01, "branch": 0.25},
 }
 
 
@@ -144,7 +144,7 @@ class TrainingConfig:
     recipe: Recipe = "two_phase"
     """`paper`: plain adversarial training, which misses its priors; `two_phase`: the paper's two phases with normalised
     latents and weighted phases; `one_pass`: the same with one encoder pass for both phases; `contrastive`: `two_phase`
-    with a contrastive loss on a branch of the encoder and without whitening, for use above all."""
+    with a contrastive loss on a branch of the encoder."""
     epochs: int = 20
     """Passes over the training images."""
     batch_size: int = 16

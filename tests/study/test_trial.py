@@ -172,7 +172,7 @@ def test_trials_keep_the_names_they_have_in_published_studies():
 
 def test_records_name_another_recipe_by_that_alone():
     """What a recipe decides is not said again; what was set beside it is."""
-    recipes = "[{}, {recipe='paper'}, {recipe='contrastive'}, {recipe='contrastive', whiten=true}]"
+    recipes = "[{}, {recipe='paper'}, {recipe='contrastive'}, {recipe='contrastive', whiten=false}]"
     config = read_config("paper", ["instances=1", f"latents={recipes}"])
     variants = [source_of(spec, config).variant for spec in trial_specs(config)]
-    assert variants == ["", "recipe paper", "recipe contrastive", "couplings 4, recipe contrastive, whiten True"]
+    assert variants == ["", "recipe paper", "recipe contrastive", "couplings 0, recipe contrastive, whiten False"]
