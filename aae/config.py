@@ -97,7 +97,8 @@ class NetworkConfig:
     exactly by the decoder; 0: none. Unset, the training recipe decides; without `training.whiten` there are none."""
     branch: float | None = None
     """Share of the Gaussian part that has convolutions of its own, of the same widths; the contrastive loss is of it
-    alone. 0: none, and the loss is of the whole part. Unset, the training recipe decides."""
+    alone. Two dimensions at least, and not all. 0, or fewer than three in all: none, and the loss is of the whole part.
+    Unset, the training recipe decides."""
     discriminator_widths: tuple[int, ...] = (256, 256)
     """Hidden layers of each discriminator."""
 

@@ -72,7 +72,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.features = nn.Sequential(*_convolutions(network))
         features = torch.Size(network.feature_shape).numel()
-        of_branch = min(round((network.branch or 0) * latent.gaussian), latent.gaussian - 1)
+        # Likeness of single numbers is of their signs alone: two at least.
+        own = min(max(2, round(network.branch * latent.gaussian)), latent.gaussian - 1) if network.branch else 0
+        of_branch = own if own > 1 else 0
         self.gaussian_head = nn.Linear(features, latent.gaussian - of_branch)
         self.categorical_head = nn.Linear(features, latent.categorical) if latent.categorical else None
         normalise = bool(network.normalise_latent)
@@ -80,8 +82,8 @@ class Encoder(nn.Module):
             nn.BatchNorm1d(latent.categorical, affine=False) if normalise and latent.categorical else nn.Identity()
         )
         self.logit_scale = network.logit_scale if normalise else 1.0
-        own = [*_convolutions(network), nn.Linear(features, of_branch)] if of_branch else []
-        self.branch = nn.Sequential(*own) if own else None
+        layers = [*_convolutions(network), nn.Linear(features, of_branch)] if of_branch else []
+        self.branch = nn.Sequential(*layers) if layers else None
         self.whitening = Whitening(latent.gaussian)
         self.flow = Flow(latent.gaussian, network.couplings or 0)
 

@@ -182,8 +182,9 @@ def pythae(images) -> list[Contender]:
 def measure() -> str:
     images = datasets.load("photos", Path()).train_images[:4000]
     note = (
-        "Two-phase training, 384 + 20 latent, batch 16, the same layers, images a second. `DataLoader`: PIL picture "
-        "and ToTensor one by one, no worker processes, because training is the bottleneck of two cores. `pythae` has "
+        "Two-phase training, 384 + 20 latent, batch 16, the same layers (`contrastive` has a branch beside), images a "
+        "second. `DataLoader`: PIL picture and ToTensor one by one, no worker processes, because training is the "
+        "bottleneck of two cores. `pythae` has "
         "no categorical part and takes one phase; it is timed without its evaluation and checkpoints."
     )
     contenders = [

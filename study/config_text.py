@@ -211,6 +211,11 @@ def identified(config: AutoencoderConfig) -> dict[str, Any]:
     return plain
 
 
+def completed(plain: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration of an autoencoder, with the keys that came later as it was without them."""
+    return plain | {section: later | plain.get(section, {}) for section, later in LATER.items()}
+
+
 def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
     """Keys in which `new` may not differ from the study it continues, each with both values.
 

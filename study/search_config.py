@@ -26,7 +26,8 @@ OF_SECRECY = {"pairs_to_unmask", "mse_at_k", "reidentification"}
 #: Searching these would compare what cannot be compared.
 FIXED = {
     "training.epochs": "epochs are what a scheduler spares; set them for all",
-    "training.recipe": "it only sets other keys: search adversarial_weight, contrastive_weight, schedule or whiten",
+    "training.recipe": "it only sets other keys: search adversarial_weight, contrastive_weight, network.branch, "
+    "schedule or whiten",
     "network.image_size": "images are loaded in one size",
     "network.channels": "images are loaded in one form",
 }
@@ -202,8 +203,8 @@ def configured(base: AutoencoderConfig, point: Mapping[str, Any]) -> Autoencoder
     for key, value in point.items():
         section, field = key.split(".")[:2]
         if key.endswith(".on"):
-            if not value:
-                changes.setdefault(section, {})[field] = 0
+            if not value:  # of the field's own kind, for names are hashes of it
+                changes.setdefault(section, {})[field] = type(getattr(getattr(base, section), field))(0)
         elif typing.get_origin(_kind_of(key)) is tuple and isinstance(value, str):
             changes.setdefault(section, {})[field] = tuple(json.loads(value))
         else:

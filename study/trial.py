@@ -21,7 +21,7 @@ from aae.priors import judge
 from aae.training import Images, TrainingState, train_epochs
 from engine import device_name
 from study.config import InputError, StudyConfig
-from study.config_text import from_plain, identified, to_plain
+from study.config_text import completed, from_plain, identified, to_plain
 from study.records import write_whole
 from study.seeds import derive, identity
 from study.shapes import UNREADABLE_TEXT, amiss, read_json
@@ -47,7 +47,9 @@ class TrialSpec:
 
     @classmethod
     def from_plain(cls, plain: Any) -> TrialSpec:
-        """Take back what `plain` gave; `InputError` for anything else."""
+        """Take back what `plain` gave, in any version; `InputError` for anything else."""
+        if not amiss(plain, {"config": {"network": {}, "training": {}}}):
+            plain = plain | {"config": completed(plain["config"])}
         spec: TrialSpec = from_plain(cls, plain)
         return spec
 

@@ -51,10 +51,11 @@ def _settings(config: StudyConfig) -> list[tuple[str, str, str]]:
     others = [f"of {_name(point)} {point.instances}" for point in config.latents if point.instances]
     instances = "; ".join([str(config.instances), *others])
     split = "training and test part merged, 8:2" if "paper" in config.protocols else "not studied"
-    searched = any(dimension.key == "training.contrastive_weight" for dimension in config.search.space)
+    searched = {dimension.key for dimension in config.search.space}
     built = [config.autoencoder(point) for point in config.latents]
-    contrastive = searched or any(one.training.contrastive_weight for one in built)
-    branched = [one.network.branch for one in built if one.network.branch]
+    contrastive = "training.contrastive_weight" in searched or any(one.training.contrastive_weight for one in built)
+    shares = ["searched"] if "network.branch" in searched else []
+    shares += dict.fromkeys(f"{one.network.branch:.0%}" for one in built if one.network.branch)
     return [
         (
             "set A, without labels",
@@ -73,7 +74,7 @@ def _settings(config: StudyConfig) -> list[tuple[str, str, str]]:
             "encoder",
             "three convolutions; over 400 thousand parameters",
             f"convolutions to {', '.join(map(str, config.network.widths))} channels"
-            + (f"; as many again for {max(branched):.0%} of the Gaussian part" if branched else ""),
+            + (f"; as many again for a share of the Gaussian part ({', '.join(shares)})" if shares else ""),
         ),
         (
             "losses of the autoencoder",

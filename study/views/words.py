@@ -20,9 +20,8 @@ TRAINED = {
     "paper": "the paper's words and nothing added",
     "two_phase": _TWO_PHASE,
     "one_pass": f"{_TWO_PHASE}, and one encoder pass for both phases",
-    "contrastive": "the paper's two phases with additions of this project (normalised categorical part, a small weight "
-    "on the adversarial losses, a falling learning rate, and a contrastive loss on a branch of the encoder, whose "
-    "latents of two views of an image are alike and those of different images not: docs/autoencoder.md)",
+    "contrastive": f"{_TWO_PHASE}, and a contrastive loss on a branch of the encoder, by which its latents of two "
+    "views of an image are alike and those of different images not",
 }
 
 

@@ -55,7 +55,8 @@ def test_a_size_that_cannot_be_halved_so_often_is_told():
 
 
 @pytest.mark.parametrize(
-    ("gaussian", "share", "own"), [(8, 0.25, 2), (5, 0.5, 2), (384, 0.25, 96), (6, 1.0, 5), (2, 0.2, 0), (1, 1.0, 0)]
+    ("gaussian", "share", "own"),
+    [(8, 0.25, 2), (5, 0.5, 2), (384, 0.25, 96), (6, 1.0, 5), (4, 0.1, 2), (2, 0.9, 0), (1, 1.0, 0), (9, 0.0, 0)],
 )
 def test_a_branch_brings_the_first_of_the_gaussian_dimensions_and_never_all(gaussian, share, own):
     encoder = autoencoder(gaussian, image_size=8, widths=(4,), branch=share).encoder.eval()

@@ -176,6 +176,20 @@ def test_the_contrastive_loss_moves_the_branch_and_what_restores_goes_its_own_wa
     assert moved_by_weight(0.0) >= {"features", "gaussian_head"}
 
 
+@pytest.mark.parametrize("branch", [0.0, 0.5])
+def test_whitening_and_the_contrastive_loss_leave_each_other_alone(images, branch):
+    """That loss is of what comes before the whitening, which so may be placed after each epoch."""
+    many = images.repeat(3, axis=0)
+    white, plain = (
+        TrainingState(small("contrastive", branch=branch, adversarial_weight=0.0, couplings=0, whiten=whiten), seed=1)
+        for whiten in (True, False)
+    )
+    for ours, other in zip(train_epochs(white, many, images), train_epochs(plain, many, images), strict=True):
+        assert not torch.equal(white.nets.encoder.whitening.matrix, torch.eye(6))
+        for loss in ("reconstruction_loss", "contrastive_loss", "held_out_mse"):
+            assert ours[loss] == pytest.approx(other[loss], rel=1e-3)
+
+
 def test_a_flow_changes_the_masked_form_and_no_reconstruction(images):
     many = images.repeat(12, axis=0)
     states = [TrainingState(small(epochs=1, couplings=couplings), seed=1) for couplings in (0, 4)]

@@ -31,6 +31,22 @@ def test_every_preset_is_valid_and_has_a_title(name):
     assert read_config(name, []).title
 
 
+def test_the_contrastive_preset_differs_from_the_papers_by_its_encoders():
+    paper, ours = (read_config(name, []) for name in ("paper", "contrastive"))
+    raw, white = map(ours.autoencoder, ours.latents)
+    assert [one.network.branch for one in (raw, white)] == [0.25, 0.25]
+    assert [one.network.couplings for one in (raw, white)] == [0, 4]
+    assert white == dataclasses.replace(
+        raw,
+        network=dataclasses.replace(raw.network, couplings=4),
+        training=dataclasses.replace(raw.training, whiten=True),
+    )
+    named = {"title", "training", "latents", "estimators"}
+    assert {k: v for k, v in vars(ours).items() if k not in named} == {
+        k: v for k, v in vars(paper).items() if k not in named
+    }
+
+
 def test_the_papers_preset_is_the_papers_protocol():
     config = read_config("paper", [])
     autoencoder = config.autoencoder(config.latents[0])

@@ -124,6 +124,19 @@ class TestSpace:
         spec, _ = Proposals(searching(space=space), [], []).ask()
         assert TrialSpec.from_plain(spec.plain()).id == spec.id
 
+    @pytest.mark.parametrize(
+        "key", ["training.adversarial_weight", "training.sample_noise", "training.contrastive_weight", "network.branch"]
+    )
+    def test_what_is_off_is_one_trial_too(self, key):
+        base, space = AutoencoderConfig(), (Dimension(key=key, low=0.1, high=0.5, off=True),)
+        off = {f"{key}.on": False}
+        spec = TrialSpec(config=configured(base, off), instance=0, seed=1)
+        assert TrialSpec.from_plain(json.loads(json.dumps(spec.plain()))).id == spec.id
+        assert point_of(space, spec.config) == off
+        on = TrialSpec(config=configured(base, {key: 0.25}), instance=0, seed=1)
+        assert on.id != spec.id
+        assert point_of(space, on.config) == {f"{key}.on": True, key: 0.25}
+
     def test_values_that_exclude_each_other_are_left_out(self):
         space = (
             Dimension(key="training.whiten", choices=(True, False)),

@@ -170,6 +170,13 @@ def test_trials_keep_the_names_they_have_in_published_studies():
     assert not {spec.id for spec in contrastive[:4]} & {spec.id for spec in specs}
 
 
+def test_a_trial_of_before_there_was_a_branch_has_none():
+    spec = trial_specs(read_config("paper", ["training.recipe=contrastive", "network.branch=0"]))[0]
+    plain = spec.plain()
+    del plain["config"]["network"]["branch"]
+    assert TrialSpec.from_plain(plain) == spec
+
+
 def test_records_name_another_recipe_by_that_alone():
     """What a recipe decides is not said again; what was set beside it is."""
     recipes = "[{}, {recipe='paper'}, {recipe='contrastive'}, {recipe='contrastive', whiten=false}]"
