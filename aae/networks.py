@@ -51,14 +51,14 @@ def running_statistics_kept(module: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
 
 
-def _convolutions(network: NetworkConfig) -> list[nn.Module]:
+def _convolutions(network: NetworkConfig) -> nn.Sequential:
     """Images -> features."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise((network.channels, *network.widths)):
         layers.append(Halve(inputs, outputs))
         layers += [BatchNorm(outputs)] if network.batch_norm else []
         layers.append(nn.LeakyReLU(0.2))
-    return [*layers, nn.Flatten()]
+    return nn.Sequential(*layers, nn.Flatten())
 
 
 class Encoder(nn.Module):
@@ -70,11 +70,11 @@ class Encoder(nn.Module):
 
     def __init__(self, latent: LatentConfig, network: NetworkConfig) -> None:
         super().__init__()
-        self.features = nn.Sequential(*_convolutions(network))
+        self.features = _convolutions(network)
         features = torch.Size(network.feature_shape).numel()
-        # Likeness of single numbers is of their signs alone: two at least.
-        own = min(max(2, round(network.branch * latent.gaussian)), latent.gaussian - 1) if network.branch else 0
-        of_branch = own if own > 1 else 0
+        of_branch = 0
+        if network.branch and latent.gaussian > 2:  # likeness of single numbers is of their signs alone: two at least
+            of_branch = min(max(2, round(network.branch * latent.gaussian)), latent.gaussian - 1)
         self.gaussian_head = nn.Linear(features, latent.gaussian - of_branch)
         self.categorical_head = nn.Linear(features, latent.categorical) if latent.categorical else None
         normalise = bool(network.normalise_latent)
@@ -82,8 +82,7 @@ class Encoder(nn.Module):
             nn.BatchNorm1d(latent.categorical, affine=False) if normalise and latent.categorical else nn.Identity()
         )
         self.logit_scale = network.logit_scale if normalise else 1.0
-        layers = [*_convolutions(network), nn.Linear(features, of_branch)] if of_branch else []
-        self.branch = nn.Sequential(*layers) if layers else None
+        self.branch = nn.Sequential(*_convolutions(network), nn.Linear(features, of_branch)) if of_branch else None
         self.whitening = Whitening(latent.gaussian)
         self.flow = Flow(latent.gaussian, network.couplings or 0)
 
