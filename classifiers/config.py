@@ -25,6 +25,9 @@ class MlpConfig:
     """Vectors a step (paper: 4)."""
     learning_rate: float = 1e-3
     """Of Adam (paper: 0.001, with its default betas)."""
+    average: bool = False
+    """Whether an epoch's weights are their mean over the ends of all epochs so far, and not those it ended with; the
+    paper does not say which it kept."""
 
     def __post_init__(self) -> None:
         _require(

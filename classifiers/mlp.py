@@ -44,6 +44,8 @@ class MLP(ClassifierMixin, BaseEstimator):
         epochs: passes over the training part.
         batch_size: vectors a step; the last step of an epoch takes what is left.
         learning_rate: of Adam; its betas are 0.9 and 0.999.
+        average: what is judged and kept of an epoch is the mean of the weights at its end and at the ends of those
+            before (Polyak and Juditsky 1992; with epochs as its points Izmailov et al. 2018); steps go on without it.
         random_state: int, `RandomState` or None; decides the first weights and the order of the vectors.
 
     Attributes:
@@ -60,12 +62,14 @@ class MLP(ClassifierMixin, BaseEstimator):
         epochs: int = 15,
         batch_size: int = 4,
         learning_rate: float = 1e-3,
+        average: bool = False,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.hidden = hidden
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.average = average
         self.random_state = random_state
 
     def fit(
@@ -73,15 +77,19 @@ class MLP(ClassifierMixin, BaseEstimator):
     ) -> Self:
         """Train on (N, D) vectors and (N,) labels; labels of the validation part must occur in `y`."""
         x_ND, y_N, validation, generator = self._begin(X, y, X_validation, y_validation)
-        net, best = self._net, self._net.parameters.clone()
-        for _ in range(self.epochs):
+        net = self._net
+        kept, moving, best = (net.parameters.clone() for _ in range(3))
+        for epoch in range(self.epochs):
             order_N = torch.randperm(len(x_ND), generator=generator)
             entry = net.train_epoch(x_ND[order_N], y_N[order_N], self.batch_size)
+            moving.copy_(net.parameters)
+            net.parameters.copy_(kept.lerp_(moving, self._share(epoch)))
             if validation is not None:
                 accuracy, loss = net.evaluate(*validation)
                 entry |= {"validation_accuracy": accuracy, "validation_loss": loss}
             if self._improves(entry):
-                best.copy_(net.parameters)
+                best.copy_(kept)
+            net.parameters.copy_(moving)
         net.parameters.copy_(best)
         return self
 
@@ -100,6 +108,10 @@ class MLP(ClassifierMixin, BaseEstimator):
         self.history_: list[dict[str, float]] = []
         self.best_epoch_ = 0
         return x_ND, y_N, validation, generator
+
+    def _share(self, epoch: int) -> float:
+        """Of an epoch, counted from 0, in the weights that are kept of it."""
+        return 1 / (epoch + 1) if self.average else 1
 
     def _improves(self, entry: dict[str, float]) -> bool:
         """Keep an epoch's numbers; whether it is the best so far."""

@@ -31,9 +31,9 @@ ABSENT = -1e30
 
 
 def memory(count: int, length: int, hidden: tuple[int, int], classes: int) -> int:
-    """Bytes that one network takes on the device: `count` vectors, parameters, gradients, moments, the best so far."""
+    """Bytes that one network takes on the device: `count` vectors, parameters, gradients, moments, three copies."""
     sizes = (length, *hidden, classes)
-    return 4 * (count * (length + classes) + 5 * sum(a * b + b for a, b in pairwise(sizes)))
+    return 4 * (count * (length + classes) + 7 * sum(a * b + b for a, b in pairwise(sizes)))
 
 
 def fit_together(
@@ -44,7 +44,7 @@ def fit_together(
     """Fit each network to its own training part, with its own validation part if it has one.
 
     Args:
-        networks: unfitted, of the same `hidden`, `epochs`, `batch_size` and `learning_rate`.
+        networks: unfitted, of the same `hidden`, `epochs`, `batch_size`, `learning_rate` and `average`.
         parts: (vectors, labels) to learn from and to choose the epoch by, as `MLP.fit` takes them; the vectors of all
             networks have one length, their numbers of vectors and of classes may differ.
         device: where they are fitted; they end on the CPU.
@@ -52,7 +52,7 @@ def fit_together(
     Raises:
         ValueError: as `MLP.fit`, or networks that differ.
     """
-    first, alike = networks[0], ("hidden", "epochs", "batch_size", "learning_rate")
+    first, alike = networks[0], ("hidden", "epochs", "batch_size", "learning_rate", "average")
     if any(getattr(network, key) != getattr(first, key) for network in networks for key in alike):
         raise ValueError(f"networks that are fitted together must agree in {', '.join(alike)}")
     begun = [
@@ -66,15 +66,18 @@ def fit_together(
     nets = _Nets([mlp._net for mlp in networks], device)
     train = _Padded([(x_ND, y_N) for x_ND, y_N, *_ in begun], nets.classes, device)
     held = _Padded([v or (x_ND[:0], y_N[:0]) for x_ND, y_N, v, _ in begun], nets.classes, device)
-    best_KP = nets.parameters.clone()
-    for _ in range(first.epochs):
+    kept_KP, moving_KP, best_KP = (nets.parameters.clone() for _ in range(3))
+    for epoch in range(first.epochs):
         numbers = nets.train_epoch(train, generators, first.batch_size)
+        moving_KP.copy_(nets.parameters)
+        nets.parameters.copy_(kept_KP.lerp_(moving_KP, first._share(epoch)))
         chosen = nets.evaluate(held)
         improved = [
             mlp._improves(entry | (found if len(v[1]) else {}))
             for mlp, entry, found, v in zip(networks, numbers, chosen, held.parts, strict=True)
         ]
-        torch.where(torch.tensor(improved, device=device)[:, None], nets.parameters, best_KP, out=best_KP)
+        torch.where(torch.tensor(improved, device=device)[:, None], kept_KP, best_KP, out=best_KP)
+        nets.parameters.copy_(moving_KP)
     nets.parameters.copy_(best_KP)
     nets.give_back([mlp._net for mlp in networks])
 

@@ -114,7 +114,12 @@ def _settings(config: StudyConfig) -> list[tuple[str, str, str]]:
             "cross-entropy, Adam, 0.001, betas 0.9, 0.999, batch 4",
             f"cross-entropy, Adam, {learned.mlp.learning_rate}, betas 0.9, 0.999, batch {learned.mlp.batch_size}",
         ),
-        ("epochs of the network", "not stated", f"{learned.mlp.epochs}, the best on validation is kept"),
+        (
+            "epochs of the network",
+            "not stated",
+            f"{learned.mlp.epochs}, the best on validation is kept"
+            f"{', the mean of its weights over epochs' if learned.mlp.average else ''}",
+        ),
         (
             "trees and stumps",
             "100",

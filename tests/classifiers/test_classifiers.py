@@ -94,6 +94,22 @@ class TestMLP:
         assert mlp.best_epoch_ == 1 + max(range(12), key=lambda i: (accuracies[i], -mlp.history_[i]["validation_loss"]))
         assert (mlp.predict(noisy[0]) == noisy[1]).mean() == pytest.approx(max(accuracies))
 
+    def test_averaged_weights_are_the_mean_over_the_ends_of_epochs(self):
+        x, y = blobs()
+        ends = [MLP(hidden=(16, 8), epochs=epochs, random_state=0).fit(x, y) for epochs in (1, 2, 3)]
+        averaged = MLP(hidden=(16, 8), epochs=3, average=True, random_state=0).fit(x, y)
+        for name, array in averaged.state().items():
+            np.testing.assert_allclose(array, np.mean([end.state()[name] for end in ends], axis=0), atol=1e-6)
+        assert averaged.history_ == ends[-1].history_  # its steps are the same
+
+    def test_an_averaged_epoch_is_judged_by_the_weights_that_are_kept_of_it(self):
+        x, y = blobs(n=60)
+        noisy = blobs(n=60, seed=5)
+        mlp = MLP(hidden=(64, 32), epochs=12, learning_rate=0.02, average=True, random_state=0).fit(x, y, *noisy)
+        kept = mlp.history_[mlp.best_epoch_ - 1]["validation_accuracy"]
+        assert (mlp.predict(noisy[0]) == noisy[1]).mean() == pytest.approx(kept)
+        assert kept == max(entry["validation_accuracy"] for entry in mlp.history_)
+
     def test_its_state_makes_one_that_predicts_the_same(self):
         x, y = blobs()
         mlp = MLP(hidden=(16, 8), epochs=3, random_state=0).fit(x, y + 5)

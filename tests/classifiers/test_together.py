@@ -20,14 +20,15 @@ def networks(count, **settings):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_each_ends_as_its_own_fit_leaves_it(device):
+@pytest.mark.parametrize("average", [False, True])
+def test_each_ends_as_its_own_fit_leaves_it(device, average):
     """Other numbers of vectors and classes, a batch that is not full, one network without a validation part."""
     rng = np.random.default_rng(0)
     parts = [
         (problem(rng, count, classes), problem(rng, held, classes) if held else None)
         for count, classes, held in ((150, 3, 30), (203, 2, 20), (201, 4, 41), (150, 3, 0), (4, 2, 7))
     ]
-    together, alone = networks(len(parts)), networks(len(parts))
+    together, alone = networks(len(parts), average=average), networks(len(parts), average=average)
     fit_together(together, parts, device)
     test, _ = problem(rng, 50, 2)
     for a, b, (train, held) in zip(together, alone, parts, strict=True):
@@ -65,6 +66,13 @@ def test_memory_counts_what_the_tensors_take():
     (network,) = networks(1, hidden=(40, 20))
     begun = network._begin(*problem(rng, 100, 3), None, None)
     nets, vectors = _Nets([network._net], torch.device("cpu")), _Padded([begun[:2]], 3, torch.device("cpu"))
-    taken = [vectors.x, vectors.target, nets.parameters, nets.gradient, *nets.moments, nets.parameters.clone()]
+    taken = [
+        vectors.x,
+        vectors.target,
+        nets.parameters,
+        nets.gradient,
+        *nets.moments,
+        *(nets.parameters.clone() for _ in range(3)),
+    ]
     counted = memory(count=100, length=12, hidden=(40, 20), classes=3)
     assert counted == pytest.approx(sum(4 * tensor.numel() for tensor in taken), rel=0.01)

@@ -31,7 +31,7 @@ def test_every_preset_is_valid_and_has_a_title(name):
     assert read_config(name, []).title
 
 
-def test_the_contrastive_preset_differs_from_the_papers_by_its_encoders():
+def test_the_contrastive_preset_differs_from_the_papers_by_its_encoders_and_averaged_networks():
     paper, ours = (read_config(name, []) for name in ("paper", "contrastive"))
     raw, white = map(ours.autoencoder, ours.latents)
     assert [one.network.branch for one in (raw, white)] == [0.25, 0.25]
@@ -41,6 +41,9 @@ def test_the_contrastive_preset_differs_from_the_papers_by_its_encoders():
         network=dataclasses.replace(raw.network, couplings=4),
         training=dataclasses.replace(raw.training, whiten=True),
     )
+    assert [one.classifiers.mlp.average for one in (paper, ours)] == [False, True]
+    averaged = dataclasses.replace(paper.classifiers, mlp=ours.classifiers.mlp)
+    paper = dataclasses.replace(paper, classifiers=averaged)
     named = {"title", "training", "latents", "estimators"}
     assert {k: v for k, v in vars(ours).items() if k not in named} == {
         k: v for k, v in vars(paper).items() if k not in named
