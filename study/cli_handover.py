@@ -156,7 +156,8 @@ class _Count:
 
 
 def _mask(options: argparse.Namespace) -> None:
-    from study.handover import read_key, write_masked
+    from study.handover import read_key
+    from study.masked_file import write_masked
     from study.pictures import Pictures
 
     key = read_key(options.encoder, "encoder")
@@ -177,7 +178,8 @@ def _mask(options: argparse.Namespace) -> None:
 
 
 def _unmask(options: argparse.Namespace) -> None:
-    from study.handover import open_masked, read_key, write_pictures
+    from study.handover import read_key, write_pictures
+    from study.masked_file import open_masked
 
     key = read_key(options.key, "decoder", lambda: _passphrase(options))
     masked = open_masked(options.masked)
@@ -198,7 +200,8 @@ def _classify(options: argparse.Namespace) -> None:
 
 def _learn(options: argparse.Namespace) -> None:
     from classifiers import NAMES, ClassifiersConfig
-    from study.handover import classify_masked, learn_model, open_masked
+    from study.handover import classify_masked, learn_model
+    from study.masked_file import open_masked
     from study.model_file import write_model
     from study.records import write_whole
 
@@ -235,7 +238,8 @@ def _learn(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from study.handover import open_masked, write_predictions
+    from study.handover import write_predictions
+    from study.masked_file import open_masked
 
     for option in ("save", "classifiers", "splits", "seed"):
         if getattr(options, option) is not None:
