@@ -1,7 +1,8 @@
-"""Rows of the tables in docs/autoencoder.md: `python -m benchmarks.priors DIR ... [--against DIR ...] [--use]`.
+"""Rows of the tables in docs/autoencoder.md: `python -m benchmarks.priors DIR ... [--against DIR ...] [--use DATA]`.
 
 Each DIR holds what `study train` left. With `--use`, a classifier learns from masked CIFAR-100 of the training
-part (30 draws, protocol `shared`) and is judged on its validation part; `--against`: the same seeds trained otherwise.
+part (30 draws, protocol `shared`) and is judged on its validation part, with `--average` by the mean of its weights
+over epochs; `--against`: the same seeds trained otherwise.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import pandas as pd
 import torch
 
 from aae.keys import load_key
-from classifiers import NAMES
+from classifiers import NAMES, ClassifiersConfig
+from classifiers.config import MlpConfig
 from study import datasets, objectives
 from study.aggregate import describe
 from study.config import DataConfig, SearchConfig, StudyConfig, TaskConfig
@@ -34,30 +36,38 @@ COLUMNS = {
 }
 
 
-def use(folders: list[Path], data_dir: Path, draws: int, classifier: str = "mlp") -> pd.DataFrame:
-    """Validation accuracy, folders down, draws across."""
+def use(
+    folders: list[Path], data_dir: Path, draws: int, classifier: str = "mlp", *, average: bool = False
+) -> pd.DataFrame:
+    """Validation accuracy, folders down, draws across under their numbers of classes."""
     search = SearchConfig(trials=1, draws=draws)
     config = StudyConfig(data=DataConfig(), tasks=(TaskConfig(data="cifar100"),), search=search)
     chosen = objectives.validation_draws(config, {"cifar100": datasets.load("cifar100", data_dir)})
+    settings = ClassifiersConfig(mlp=MlpConfig(average=average))
     rows = {}
     for folder in folders:
         key = load_key(folder / "encoder.safetensors", "encoder")
         images = chosen[0].images
-        bench = objectives.Bench(train=images, held_out=images, draws=chosen, classifier=classifier)
+        bench = objectives.Bench(
+            train=images, held_out=images, draws=chosen, classifiers=settings, classifier=classifier
+        )
         rows[str(folder)] = objectives.accuracies(key.module, key.latent, bench)
-    return pd.DataFrame(rows).T
+    return pd.DataFrame(rows, index=[len(draw.classes) for draw in chosen]).T
 
 
-def main(folders: list[Path], against: list[Path], data_dir: Path | None, draws: int, classifier: str) -> None:
+def main(
+    folders: list[Path], against: list[Path], data_dir: Path | None, draws: int, classifier: str, *, average: bool
+) -> None:
     """Print the table, and the paired difference."""
-    grid = use([*folders, *against], data_dir, draws, classifier) if data_dir else None
-    print("| trained | " + " | ".join(COLUMNS) + (" | accuracy |" if data_dir else " |"))
+    grid = use([*folders, *against], data_dir, draws, classifier, average=average) if data_dir else None
+    print("| trained | " + " | ".join(COLUMNS) + (" | accuracy; 2, 3, 4 classes |" if data_dir else " |"))
     print("|" + "---|" * (len(COLUMNS) + 1 + bool(data_dir)))
     for folder in [*folders, *against]:
         last = read_result(folder)["history"][-1]
         cells = [form.format(**last) for form in COLUMNS.values()]
         if grid is not None:
-            cells.append(f"{grid.loc[str(folder)].mean():.3f}")
+            row = grid.loc[str(folder)]
+            cells.append(f"{row.mean():.3f}; " + ", ".join(f"{mean:.3f}" for mean in row.groupby(level=0).mean()))
         print(f"| {folder.name} | " + " | ".join(cells) + " |")
     if grid is not None and against:
         ours, theirs = (grid.loc[[str(f) for f in some]].to_numpy() for some in (folders, against))
@@ -74,5 +84,6 @@ if __name__ == "__main__":
     parser.add_argument("--use", type=Path, metavar="DATA-DIR", help="judge the use on masked CIFAR-100 from there")
     parser.add_argument("--draws", type=int, default=10, help="draws of 2, 3 and 4 classes each")
     parser.add_argument("--classifier", choices=NAMES, default="mlp", help="who learns (default: the neural network)")
+    parser.add_argument("--average", action="store_true", help="of the network: classifiers.mlp.average")
     options = parser.parse_args()
-    main(options.folders, options.against, options.use, options.draws, options.classifier)
+    main(options.folders, options.against, options.use, options.draws, options.classifier, average=options.average)
