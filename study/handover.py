@@ -27,6 +27,7 @@ from study.config import InputError
 from study.datasets import Labels, stratified
 from study.masked_file import MaskedFile, Vectors, open_masked
 from study.model_file import Model, ModelInfo, is_model, read_model
+from study.records import appearing
 from study.seeds import derive
 
 #: Share of masked forms that test a classifier; of the rest, the same share chooses the epoch.
@@ -178,20 +179,8 @@ def write_predictions(path: Path, masked: MaskedFile, out: Path) -> dict[str, in
             f"{masked.path}: was masked by pair {masked.pair}, and {path} learned from pair {model.info.pair}: mask "
             f"with that pair's encoder, or learn anew from masked forms of this pair"
         )
-    if out.exists():
-        raise InputError(f"{out}: is already there: choose another --out")
-    beside = out.with_name(f".{out.name}.part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8", newline="") as file:
-            counts = _predict_into(file, model, masked)
-        beside.replace(out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from None
-    finally:
-        if beside.exists():  # which, unlike unlinking, may be asked below what is no folder
-            beside.unlink()
-    return counts
+    with appearing(out) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        return _predict_into(file, model, masked)
 
 
 def _cell(text: str) -> str:

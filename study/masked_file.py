@@ -21,6 +21,7 @@ from aae.keys import Key, is_identity
 from aae.masking import mask
 from study.config import InputError
 from study.pictures import Pictures
+from study.records import appearing
 from study.shapes import check_text
 
 #: The layout of the file; another number is refused.
@@ -135,8 +136,6 @@ def write_masked(
     Args:
         told: is called after every chunk with how many there are.
     """
-    if out.exists():
-        raise InputError(f"{out}: is already there: choose another --out")
     if labels:
         pictures.require_classes()
     header = {"format": FORMAT, "pair": encoder.pair, **{k: str(v) for k, v in vars(encoder.latent).items()}}
@@ -144,10 +143,9 @@ def write_masked(
     columns += [("label", pa.string())] if labels else []
     columns += [("name", pa.string())] if names else []
     schema = pa.schema(columns, metadata=header)
-    beside, count = out.with_name(f".{out.name}.part"), 0
+    count = 0
     group: list[pa.Table] = []
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with appearing(out) as beside:
         # Hardly a number comes twice: a dictionary of them makes the file longer.
         with pq.ParquetWriter(beside, schema, compression="zstd", use_dictionary=["label"]) as writer:
             for chunk in pictures:
@@ -167,10 +165,4 @@ def write_masked(
                 writer.write_table(pa.concat_tables(group))
         if not count:
             raise InputError(f"{pictures.path}: holds no picture that can be read")
-        beside.replace(out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from None
-    finally:
-        if beside.exists():  # which, unlike unlinking, may be asked below what is no folder
-            beside.unlink()
     return count

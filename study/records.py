@@ -227,6 +227,27 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise
 
 
+@contextmanager
+def appearing(out: Path) -> Iterator[Path]:
+    """A path beside `out` to write a long file to: it takes its place when all went well, and is gone where not.
+
+    Raises:
+        InputError: `out` is there already, or cannot be written.
+    """
+    if out.exists():
+        raise InputError(f"{out}: is already there: choose another --out")
+    beside = out.with_name(f".{out.name}.part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        beside.replace(out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}): choose another --out") from None
+    finally:
+        if beside.exists():  # which, unlike unlinking, may be asked below what is no folder
+            beside.unlink()
+
+
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     """Write a compressed `.npz` in one step."""
     content = io.BytesIO()
