@@ -61,7 +61,25 @@ class Record:
 #: What views take from a record beside, by its kind.
 SHAPES: dict[str, Any] = {
     "trial": {"what": {"status": str, "recipe": str}},
-    "trial complete": {"metrics": dict.fromkeys(("reconstruction_loss", "held_out_mse"), int | float)},
+    "trial complete": {
+        "metrics": dict.fromkeys(
+            (
+                "reconstruction_loss",
+                "held_out_mse",
+                "mean_largest",
+                "deviation_smallest",
+                "deviation_largest",
+                "effective_rank",
+                "effective_rank_sample",
+                "largest_correlation",
+                "largest_correlation_sample",
+                "marginal_distance",
+                "marginal_distance_sample",
+                "fresh_gaussian",
+            ),
+            int | float,
+        )
+    },
     "reconstruction": {
         "what": {"decoder": str, "images": str, "pair": str},
         "metrics": dict.fromkeys(("mse", "sigma_images", "sigma_batches", "n"), float),
@@ -115,7 +133,7 @@ def locked(folder: Path) -> Iterator[None]:
                 f"there: choose another --out, and storage.url for what machines share"
             ) from None
         if (folder / PACKED).exists():
-            write_whole(folder / "records.jsonl", _content(folder))
+            write_whole(folder / "records.jsonl", _content(folder))  # at least as long as what is there
             (folder / PACKED).unlink()
         yield
 
@@ -156,7 +174,7 @@ def read_records(folder: Path) -> list[Record]:
         for line in lines:
             if line.endswith("\n"):
                 records.append(Record(**json.loads(line)))
-    except (TypeError, EOFError, zlib.error, gzip.BadGzipFile, *UNREADABLE_TEXT) as error:
+    except (TypeError, *UNREADABLE_TEXT) as error:
         where = f"line {len(records) + 1}, " if records else ""
         raise InputError(f"{path}: is not a file of records ({where}{error})") from None
     lines_of: dict[str, int] = {}
@@ -176,11 +194,24 @@ def _odd(record: Record) -> str:
 
 
 def _content(folder: Path) -> bytes:
-    """All lines of a study, empty where there are none."""
-    if (folder / PACKED).exists():
-        return gzip.decompress((folder / PACKED).read_bytes())
-    path = folder / "records.jsonl"
-    return path.read_bytes() if path.exists() else b""
+    """All lines of a study, empty where there are none.
+
+    Where packed records came back beside those that went on from them, as by `git checkout`, the longer ones count.
+    """
+    path, packed = folder / "records.jsonl", folder / PACKED
+    plain = path.read_bytes() if path.exists() else b""
+    if not packed.exists():
+        return plain
+    try:
+        unpacked = gzip.decompress(packed.read_bytes())
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{packed}: is not a file of records ({error})") from None
+    shorter, longer = sorted((plain, unpacked), key=len)
+    if not longer.startswith(shorter):
+        raise InputError(
+            f"{folder}: holds {PACKED} and records.jsonl, of which neither goes on from the other: remove one"
+        )
+    return longer
 
 
 def _drop_torn_line(path: Path) -> None:

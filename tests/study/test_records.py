@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from study.config import InputError
-from study.records import Record, RecordFile, frame, locked, read_records, write_whole
+from study.records import SHAPES, Record, RecordFile, frame, locked, read_records, write_whole
 from study.seeds import derive, identity
 
 
@@ -74,8 +74,32 @@ def test_packed_records_are_read_and_unpacked_by_who_goes_on(tmp_path):
     assert (tmp_path / "records.jsonl").read_bytes() == lines
     assert not (tmp_path / "records.jsonl.gz").exists()
     (tmp_path / "records.jsonl.gz").write_bytes(gzip.compress(lines)[:-9])
+    (tmp_path / "records.jsonl").unlink()
     with pytest.raises(InputError, match="not a file of records"):
         read_records(tmp_path)
+    with pytest.raises(InputError, match="not a file of records"), locked(tmp_path):
+        pass
+
+
+def test_packed_records_that_come_back_undo_nothing(tmp_path):
+    """As where `git checkout` restores them beside what was measured since."""
+    with RecordFile(tmp_path) as file:
+        file.append(record(1))
+        packed = gzip.compress(file.path.read_bytes())
+        file.append(record(2))
+    (tmp_path / "records.jsonl.gz").write_bytes(packed)
+    assert [r.key for r in read_records(tmp_path)] == ["k1", "k2"]
+    with locked(tmp_path), RecordFile(tmp_path) as file:
+        assert file.keys == {"k1", "k2"}
+    assert not (tmp_path / "records.jsonl.gz").exists()
+    other = gzip.compress(gzip.decompress(packed).replace(b'"k1"', b'"k3"'))
+    (tmp_path / "records.jsonl.gz").write_bytes(other)
+    with (
+        pytest.raises(InputError, match=r"holds records\.jsonl\.gz and records\.jsonl, .* remove one"),
+        locked(tmp_path),
+    ):
+        pass
+    assert (tmp_path / "records.jsonl.gz").read_bytes() == other
 
 
 @pytest.mark.parametrize("content", ["hello\n", '{"kind": 1}\n', "[]\n"])
@@ -114,8 +138,8 @@ def measured(kind):
     what = {"attack": "ridge", "dataset": "x", "representation": "masked", "k": 10, "draw": 0, "images": "V"}
     what |= {"decoder": "t", "pair": "matched", "status": "complete", "recipe": "paper", "classes": 2}
     what |= {"protocol": "paper", "classifier": "mlp", "class_names": ["a", "b"]}
-    names = "mse sigma_images sigma_batches n accuracy precision recall psnr ssim top1 top5 mrr recognised held_out_mse"
-    numbers = dict.fromkeys([*names.split(), "reconstruction_loss"], 0.5)
+    names = "mse sigma_images sigma_batches n accuracy precision recall psnr ssim top1 top5 mrr recognised"
+    numbers = dict.fromkeys([*names.split(), *SHAPES["trial complete"]["metrics"]], 0.5)
     detail = {"target": 0.02, "pool": 10, "confusion": [[1, 0], [0, 1]]}
     return dataclasses.replace(record(1), kind=kind, what=what, metrics=numbers, detail=detail)
 
