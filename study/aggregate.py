@@ -107,23 +107,27 @@ def _differences(table: pd.DataFrame) -> list[dict[str, Any]]:
         control = (others["batch_size"] == 0) & (sizes | (others["representation"] == "raw"))
         own = (others[POINT] == values[: len(POINT)]).all(axis=1)  # mirrored, or with a defence
         for against, other in others[own | control].groupby("representation"):
-            rows.append(_difference(values, against, _grid(cell), _grid(other)))
+            rows += _difference(values, against, _grid(cell), _grid(other))
         if classifier == "mlp":
             here = masked.loc[(masked[POINT] == values[: len(POINT)]).all(axis=1)]
             here = here[(here["dataset"] == dataset) & (here["classes"] == classes) & (here["classifier"] != "mlp")]
             for against, other in here.groupby("classifier"):
-                rows.append(_difference(values, against, _grid(cell), _grid(other)))
+                rows += _difference(values, against, _grid(cell), _grid(other))
     return rows
 
 
-def _difference(values: list[Any], against: Any, ours: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
-    """The difference of two grids over the encoders and draws both have; a control's one row serves every encoder."""
+def _difference(values: list[Any], against: Any, ours: pd.DataFrame, other: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The difference of two grids over the encoders and draws both have; a control's one row serves every encoder.
+
+    There is none where nothing is in both, as in a study that was stopped.
+    """
     draws, encoders = ours.columns.intersection(other.columns), ours.index.intersection(other.index)
     if len(encoders):
         ours, other = ours.loc[encoders], other.loc[encoders]
     grid = pd.DataFrame(ours[draws].to_numpy() - other[draws].to_numpy())
     row = dict(zip([*POINT, "dataset", "classes", "classifier"], values, strict=True))
-    return row | {"against": against, "accuracy": describe(grid, derive(0, *values, against), -1.0, 1.0)}
+    if grid.notna().any(axis=None):
+        yield row | {"against": against, "accuracy": describe(grid, derive(0, *values, against), -1.0, 1.0)}
 
 
 def _drops(classification: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -131,7 +135,7 @@ def _drops(classification: list[dict[str, Any]]) -> list[dict[str, Any]]:
     keys = [key for key in CLASSIFICATION if key != "classes"]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in classification:
-        if row["representation"] == "masked" and row["accuracy"]["draws"] > 1:
+        if row["representation"] == "masked" and row["accuracy"]["sigma"] is not None:
             groups.setdefault(tuple(row[key] for key in keys), []).append(row)
     rows = []
     for values, group in groups.items():
@@ -180,13 +184,15 @@ def describe(grid_ED: pd.DataFrame, seed: int, low: float = -np.inf, high: float
 
     `sigma` is over the draws of one encoder (ddof 1), averaged over encoders. The interval resamples encoders and
     draws as crossed factors: both are random, and the same draws serve every encoder. It is None where there is one
-    of each, because nothing was repeated.
+    of each, because nothing was repeated. Empty rows and columns, as of a study that was stopped, do not count.
     """
+    grid_ED = grid_ED.dropna(how="all").dropna(axis=1, how="all")
     values_ED = grid_ED.to_numpy(dtype=np.float64)
     encoders, count = values_ED.shape
+    sigma = grid_ED.std(axis=1, ddof=1).mean() if count > 1 else np.nan
     return {
         "mean": float(np.nanmean(values_ED)),
-        "sigma": float(grid_ED.std(axis=1, ddof=1).mean()) if count > 1 else None,
+        "sigma": float(sigma) if np.isfinite(sigma) else None,
         "draws": count,
         "encoders": encoders,
         "interval": np.clip(_crossed_interval(values_ED, seed), low, high).tolist() if encoders * count > 1 else None,

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from aae.masking import mask
+from study.config import InputError
 from study.datasets import ImageSet
+from study.pictures import UNREADABLE
 from study.records import file_name, write_arrays
 
 #: Images of a labelled set whose masked vectors are kept for the projector.
@@ -24,9 +26,12 @@ def artifact(folder: Path, kind: str, *names: str) -> Path:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """What `study.records.write_arrays` wrote."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
+    """What `study.records.write_arrays` wrote; `InputError` for anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, *UNREADABLE) as error:
+        raise InputError(f"{path}: is damaged ({error}): remove it") from None
 
 
 def keep_samples(folder: Path, image_set: ImageSet, encoders: Mapping[str, Callable[[], nn.Module]]) -> None:

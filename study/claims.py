@@ -231,7 +231,8 @@ def _fieller(ours: list[pd.DataFrame], others: list[pd.DataFrame]) -> list[float
     draws of either end. Both classifiers see the same draws, and so are paired.
     """
 
-    first, second = ([np.asarray(end.mean(axis=0), dtype=np.float64) for end in ends] for ends in (ours, others))
+    pairs = [_common(one, other) for one, other in zip(ours, others, strict=True)]
+    first, second = ([np.asarray(pair[side].mean(axis=0), dtype=np.float64) for pair in pairs] for side in (0, 1))
 
     def away(ratio: float) -> float:
         few, many = (one - ratio * other for one, other in zip(first, second, strict=True))
@@ -246,6 +247,13 @@ def _fieller(ours: list[pd.DataFrame], others: list[pd.DataFrame]) -> list[float
     if min(away(0.0), away(far)) <= 0:
         return None
     return [float(brentq(away, end, lost / by_other)) for end in (0.0, far)]
+
+
+def _common(one: pd.DataFrame, other: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The draws that every encoder of both has: a study that was stopped may have some of one classifier alone."""
+    trials = one.index.intersection(other.index)
+    draws = one.loc[trials].dropna(axis=1).columns.intersection(other.loc[trials].dropna(axis=1).columns)
+    return one.loc[trials, draws], other.loc[trials, draws]
 
 
 def _close(classification: list[Row]) -> Iterator[Row]:
@@ -274,8 +282,9 @@ def _more_estimators(table: pd.DataFrame, usual: Mapping[str, int]) -> Iterator[
                 one.set_index(["trial", "draw"])["accuracy"].unstack()
                 for one in (more, same[same["classifier"] == name])
             ]
-            if many > few:
-                gained = describe(grids[0] - grids[1], derive(0, name, *values), -1.0, 1.0)
+            gain = grids[0] - grids[1]
+            if many > few and gain.notna().any(axis=None):
+                gained = describe(gain, derive(0, name, *values), -1.0, 1.0)
                 yield _row(
                     5, dict(zip(keys, values, strict=True)), gained,
                     on=f"{values[-2]}, {values[-1]} classes",
@@ -294,6 +303,8 @@ def _orders(table: pd.DataFrame) -> Iterator[Row]:
         means = cell.groupby(["trial", "pair"])["mse"].mean().unstack()
         if {"matched", "unmatched"} <= set(means.columns):
             logs = np.log((means["unmatched"] / means["matched"]).dropna())
+            if not len(logs):
+                continue
             mean, interval = students(logs)
             yield _row(
                 6, dict(zip(POINT, values, strict=False)),

@@ -54,7 +54,7 @@ def summarise_attacks(records: list[Record]) -> dict[str, list[dict[str, Any]]]:
 
 
 def attack_table(records: list[Record]) -> pd.DataFrame:
-    """One row an attack; of an interrupted study, only of what has its yardsticks.
+    """One row an attack; of an interrupted study, only of encoders that have their yardsticks.
 
     Where a study went on with more encoders, the attacker's own became another: the later measurement counts.
     """
@@ -63,7 +63,9 @@ def attack_table(records: list[Record]) -> pd.DataFrame:
         return table
     table["images_n"] = [r.detail.get("images", np.nan) for r in records if r.kind == "attack"]
     table = table.drop_duplicates([*PLACE, "trial", "attack", "k", "draw"], keep="last")
-    return table[table.groupby(PLACE[:-1])["attack"].transform(lambda names: set(YARDSTICKS) <= set(names))]
+    bare = table["attack"].where(table["representation"] == "masked")
+    places = [table[key] for key in [*PLACE[:-1], "trial"]]
+    return table[bare.groupby(places).transform(lambda names: set(YARDSTICKS) <= set(names)).astype(bool)]
 
 
 def _plain(keys: Any) -> list[Any]:

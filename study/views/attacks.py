@@ -16,7 +16,7 @@ from study.artifacts import read_arrays
 from study.attack import CONTROLS
 from study.records import Record, file_name
 from study.unmasking import PLACE
-from study.views.figures import Shown, name_errors, save, strip
+from study.views.figures import Shown, literal, name_errors, save, strip
 from study.views.tables import Summary
 
 #: Who each row is, in plain words, in the order of the ladder.
@@ -169,7 +169,7 @@ def curve(folder: Path, summary: Summary) -> list[Shown]:
     used = []
     for axis, place in zip(axes.flat, places, strict=False):
         used += _lines(axis, place, summary)
-        axis.set(title=place_name(place), xlabel="leaked pairs", xscale="log", yscale="log")
+        axis.set(title=literal(place_name(place)), xlabel="leaked pairs", xscale="log", yscale="log")
         name_errors(axis)
     for axis in axes[:, 0]:
         axis.set_ylabel("mean squared error")

@@ -141,7 +141,7 @@ def accuracy(folder: Path, summary: Summary, protocol: str) -> list[Shown]:
                     theirs = [p["accuracy"].get("paper", {}).get("mean", math.nan) for p in points]
                     axis.plot(position, theirs, linestyle="none", **PAPERS | {"color": drawn.get_color()})
                 axis.set_xticks(range(len(points)), [str(p["classes"]) for p in points])
-        axis.set(title=f"{panel[0]}, latent {panel[-1]}", xlabel="number of classes")
+        axis.set(title=literal(f"{panel[0]}, latent {panel[-1]}"), xlabel="number of classes")
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy")
     for axis in list(axes.flat)[len(panels) :]:
@@ -178,7 +178,7 @@ def latent_length(folder: Path, summary: Summary, pixels: int) -> list[Shown]:
     figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 2.8), squeeze=False, layout="constrained")
     for axis, panel in zip(axes[0], panels, strict=True):
         for line, points in rows[rows["panel"] == panel].groupby("line", sort=False):
-            (drawn,) = axis.plot(points["share"], points["value"], label=line)
+            (drawn,) = axis.plot(points["share"], points["value"], label=literal(str(line)))
             beyond = points[points["beyond"]]
             axis.plot(beyond["share"], beyond["value"], "o", color=drawn.get_color(), markerfacecolor="white")
         axis.set(title=titles[panel], xlabel="length over that of the image", ylabel=units[panel], xscale="log")
@@ -322,9 +322,12 @@ def pair_matrix(folder: Path, name: str, title: str, pictures: dict[str, dict[st
 def draw_pair_matrix(pictures: dict[str, dict[str, NDArray[Any]]]) -> tuple[Figure, pd.DataFrame]:
     """The matrix, and the error of each of its pictures; the decoders are those of the encoders, in their order.
 
-    Encoders of another configuration than the first one's, which met other decoders, are left out.
+    Encoders of another configuration than the first one's, which met other decoders, are left out, and those that some
+    encoder has not met, in a study that was stopped as it grew.
     """
-    trials, rows = [trial for trial in pictures if trial in next(iter(pictures.values()))["decoders"]], []
+    own = next(iter(pictures.values()))["decoders"]
+    alike = [found["decoders"] for trial, found in pictures.items() if trial in own]
+    trials, rows = [trial for trial in pictures if all(trial in decoders for decoders in alike)], []
     original = pictures[trials[0]]["originals"]
     chosen = 2 if len(original) > 2 else 0
     size = len(trials) + 1
@@ -347,6 +350,7 @@ def draw_pair_matrix(pictures: dict[str, dict[str, NDArray[Any]]]) -> tuple[Figu
 
 def confusion_matrix(counts: NDArray[np.int64], names: list[str], title: str) -> Figure:
     """True class down, predicted across, as shares of the true class; a last column where no class was named."""
+    names, title = [literal(name) for name in names], literal(title)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     columns = [*names, "none"] if counts[:, -1].any() else names
     side = max(2.4, 0.45 * len(names) + 1)
@@ -362,6 +366,11 @@ def confusion_matrix(counts: NDArray[np.int64], names: list[str], title: str) ->
     axis.set(xlabel="predicted", ylabel="true", title=title)
     axis.grid(visible=False)
     return figure
+
+
+def literal(text: str) -> str:
+    """A name from data as matplotlib shows it: dollars do not begin a formula."""
+    return text.replace("$", r"\$")
 
 
 def strip(axis: Axes, images: NDArray[Any]) -> None:

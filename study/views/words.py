@@ -45,8 +45,8 @@ def plain_words(summary: Summary) -> list[str]:
         words += [f"Is it useful? {best[0]}", *best[1:]]
     pairs = {(r["latent"], r["images"], r["pair"]): r["mean"] for r in summary["reconstruction"]}
     for (point, images, pair), unmatched in pairs.items():
-        if pair == "unmatched" and images == "V":
-            matched = pairs[point, images, "matched"]
+        matched = pairs.get((point, images, "matched"))  # none yet where a study was stopped
+        if pair == "unmatched" and images == "V" and matched:
             words.append(
                 f"Does another decoder fail? On held-out images (V) the matching decoder of {point} restores with a "
                 f"mean squared error of {matched:.4f}, another instance's with {unmatched:.4f}, "

@@ -1,6 +1,8 @@
 """Verdicts against numbers worked out by hand."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ from scipy import stats
 from study import paper
 from study.aggregate import summarise
 from study.claims import claims, judge, students
-from study.records import Record
+from study.records import Record, read_records
 from study.unmasking import summarise_attacks
+from study.views import words
 
 USUAL = {"random_forest": 100, "adaboost": 100}
 
@@ -139,6 +142,38 @@ def test_losses_are_compared_where_classifiers_are_tested_on_the_same_images():
     ]
     rows = [row for row in found(records) if row["claim"] in (10, 12)]
     assert [row["estimate"] for row in rows] == pytest.approx([2.6, 2.6])
+
+
+def test_a_study_that_was_stopped_compares_the_draws_that_both_classifiers_have():
+    spread = np.random.default_rng(0).normal(0, 0.02, 10)
+    whole = [
+        classified(name, draw, accuracy + more, classes=classes)
+        for name, accuracies in {"mlp": (0.80, 0.70), "adaboost": (0.79, 0.50)}.items()
+        for classes, accuracy in zip((2, 4), accuracies, strict=True)
+        for draw, more in enumerate(spread)
+    ]
+
+    def intervals(lacking):
+        records = [r for r in whole if (r.what["classifier"], r.what["draw"]) not in lacking]
+        return [row["interval"] for row in found(records) if row["claim"] == 12]
+
+    names = ("mlp", "adaboost")
+    assert intervals({("mlp", 9)}) == intervals({(name, 9) for name in names})
+    assert intervals({("mlp", 9), ("adaboost", 0)}) == intervals({(name, draw) for name in names for draw in (0, 9)})
+    assert intervals({("mlp", draw) for draw in range(5)} | {("adaboost", draw) for draw in range(5, 10)}) == [None]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_a_stopped_study_holds_can_be_told(seed):
+    """Of the published records, some: no warning, and numbers that JSON has."""
+    rng = np.random.default_rng(seed)
+    records = read_records(Path(__file__).parents[2] / "results" / "paper")
+    rest = [r for r in records if r.kind != "trial"]
+    kept = rng.permutation(len(rest))[: rng.integers(1, 60) if seed % 2 else rng.integers(1, len(rest))]
+    records = [r for r in records if r.kind == "trial"] + [rest[i] for i in kept]
+    summary = summarise(records) | summarise_attacks(records)
+    json.dumps([summary, claims(summary, records, {}, USUAL)], allow_nan=False)
+    assert words.plain_words(summary)
 
 
 def test_a_ratio_has_no_interval_where_the_network_may_lose_nothing():

@@ -1,5 +1,6 @@
 """Tables of a report, from summary rows."""
 
+import io
 import re
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import pandas as pd
 import pytest
 
 from study.aggregate import named
+from study.artifacts import read_arrays
+from study.config import InputError
 from study.opening import read_folder_config
+from study.records import write_arrays
 from study.views import figures, items, tables, words
 
 
@@ -218,4 +222,23 @@ def test_the_matrix_of_pairs_leaves_out_encoders_that_met_other_decoders():
     figure, numbers = figures.draw_pair_matrix({"a": kept("a", "b"), "b": kept("a", "b"), "c": kept("c")})
     figures.plt.close(figure)
     assert numbers[["encoder", "decoder"]].to_numpy().tolist() == [["a", "a"], ["a", "b"], ["b", "a"], ["b", "b"]]
+    grown = {"a": kept("a", "b", "d"), "b": kept("a", "b"), "d": kept("a", "b", "d")}  # and stopped before b's third
+    figure, numbers = figures.draw_pair_matrix(grown)
+    figures.plt.close(figure)
+    assert set(numbers["decoder"]) == {"a", "b"}
     assert numbers["mse"].to_numpy() == pytest.approx(0.04)
+
+
+def test_names_with_dollars_are_no_formulas():
+    figure = figures.confusion_matrix(np.array([[3, 1, 0], [1, 3, 0]]), ["$10_$20", "a$^$"], "npz:$x_$.npz")
+    figure.savefig(io.BytesIO(), format="png")
+    figures.plt.close(figure)
+
+
+def test_a_damaged_artifact_is_told(tmp_path):
+    write_arrays(tmp_path / "a.npz", x=np.arange(1000))
+    content = (tmp_path / "a.npz").read_bytes()
+    for damaged in (content[:-40], b"", b"hello"):
+        (tmp_path / "a.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"a\.npz: is damaged .*: remove it"):
+            read_arrays(tmp_path / "a.npz")
