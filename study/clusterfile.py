@@ -58,7 +58,7 @@ def check_cluster_file(path: Path, resources: ResourcesConfig, storage: StorageC
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # a date that there is not is a ValueError
         raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise InputError(f"{path}: must be a table of keys, as cluster.yaml is")

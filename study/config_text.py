@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import inspect
 import json
+import sys
 import tomllib
 import types
 import typing
@@ -129,8 +130,8 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
                 _convert(kind, item, f"{key}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
             )
     if hint is float and type(value) in (int, float):
-        if value != value or value in (float("inf"), float("-inf")):
-            raise InputError(f"{key} = {value!r}: must be a finite number")
+        if not abs(value) <= sys.float_info.max:
+            raise InputError(f"{key} = {value!r:.80}: must be a finite number")
         return float(value)
     if hint is Any:
         return tuple(value) if isinstance(value, list) else value

@@ -135,7 +135,12 @@ def _read_npz(path: Path, name: str) -> ImageSet:
             )
         parts |= {f"{part}_images": images, f"{part}_labels": labels.astype(np.int64)}
     labels = np.concatenate((parts["train_labels"], parts["test_labels"]))
-    names = tuple(map(str, arrays.get("class_names", np.arange(labels.max() + 1))))
+    given = arrays.get("class_names")
+    if given is not None and given.ndim != 1:
+        raise InputError(f"{path}: class_names of shape {given.shape}: must be a list")
+    if given is None and labels.max() >= len(labels):
+        raise InputError(f"{path}: labels up to {labels.max()} of {len(labels)} images: count classes from 0")
+    names = tuple(map(str, np.arange(labels.max() + 1) if given is None else given))
     if labels.min() < 0 or labels.max() >= len(names):
         raise InputError(
             f"{path}: labels from {labels.min()} to {labels.max()}: must be from 0 to {len(names) - 1}, "

@@ -17,7 +17,7 @@ from study.config import InputError, StudyConfig
 from study.config_text import from_plain, refused_changes, to_plain
 from study.datasets import ImageSet
 from study.pictures import Images
-from study.records import write_whole
+from study.records import file_name, write_whole
 from study.shapes import parsed, read_json
 from study.trial import TrialSpec, read_result
 
@@ -45,6 +45,10 @@ def load_data(config: StudyConfig, data_dir: Path) -> Data:
     for name in [config.data.autoencoder, *(task.data for task in config.tasks)]:
         if name not in loaded:
             loaded[name] = datasets.load(name, data_dir, size=network.image_size, channels=network.channels)
+    files: dict[str, str] = {}
+    for task in config.tasks:
+        if (other := files.setdefault(file_name(task.data), task.data)) != task.data:
+            raise InputError(f"tasks: {other!r} and {task.data!r} would share files of artifacts/: rename one of them")
     tasks = {task.data: datasets.with_test_part(loaded[task.data], config.seed) for task in config.tasks}
     autoencoder = tasks.get(config.data.autoencoder, loaded[config.data.autoencoder])  # test images train nothing
     train, held_out = datasets.autoencoder_parts(autoencoder, config.data)

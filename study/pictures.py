@@ -227,9 +227,11 @@ class _ArrayReader:
         try:
             with zipfile.ZipFile(self._path) as whole, whole.open(f"{name}.npy") as file:
                 shape, dtype = self._header(file)
-            if math.prod(shape) * dtype.itemsize <= SMALL:
-                with np.load(self._path, allow_pickle=False) as archive:
-                    array = archive[name]
+                if math.prod(shape) * dtype.itemsize <= SMALL:
+                    file.seek(
+                        0
+                    )  # in the member that was looked at: numpy takes one called `labels` before `labels.npy`
+                    array = np.lib.format.read_array(file, allow_pickle=False)
         except (ValueError, *UNREADABLE) as error:
             raise InputError(f"{self._path}: {name}: is not a plain array ({error})") from None
         if array is None:

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig, TrainingConfig, require
 
@@ -175,7 +175,11 @@ class SearchConfig:
             ("space", [dimension.key for dimension in self.space]),
         ):
             require(len(values) >= 1 and len(set(values)) == len(values), name, values, "one or more, each once")
-        told = self.storage if self.storage and urlsplit(self.storage).password else ""
+        try:
+            url = urlsplit(self.storage or "")
+            told = url.password or "password" in parse_qs(url.query)
+        except ValueError as error:
+            raise ValueError(f"storage: is no URL ({error}): give a database URL or journal:FILE") from None
         require(
             not told, "storage", "…", "a URL without a password, which would be kept: PGPASSWORD or ~/.pgpass give it"
         )

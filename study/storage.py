@@ -25,6 +25,7 @@ from aae.keys import write_private
 from study.bucket import Bucket, GoneError, StorageError, Stored, TakenError
 from study.config import InputError, StorageConfig
 from study.records import HOST, write_whole
+from study.shapes import parsed
 
 #: Seconds after which a lease that nobody renewed is a dead driver's.
 LEASE_SECONDS = 90.0
@@ -208,11 +209,11 @@ class BucketStorage(Storage):
         while True:
             try:
                 return self.bucket.put(_LEASE, _holder(), IfNoneMatch="*")
-            except TakenError:
+            except (TakenError, GoneError):  # gone: given back as it was looked at
                 pass
             try:
                 tag, age = self.bucket.age(_LEASE)
-                holder = json.loads(self.bucket.get(_LEASE))
+                holder = parsed(f"{self.bucket.url}/{_LEASE}", self.bucket.get(_LEASE), {"host": str, "pid": int})
                 if age > LEASE_SECONDS or _is_dead(holder):
                     return self.bucket.put(_LEASE, _holder(), IfMatch=tag)
             except (GoneError, TakenError):

@@ -245,7 +245,7 @@ def test_what_a_section_may_not_hold_breaks_nothing(filled):
         check_cluster_file(odd, ResourcesConfig(), StorageConfig())
 
 
-@pytest.mark.parametrize("content", ["a: [", "- 1", "\0"])
+@pytest.mark.parametrize("content", ["a: [", "- 1", "\0", "cluster_name: 2026-02-30"])
 def test_what_is_no_table_is_told_on_the_command_line(tmp_path, capsys, content):
     path = tmp_path / "x.yaml"
     path.write_text(content)

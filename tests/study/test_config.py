@@ -84,6 +84,9 @@ def test_every_key_is_documented():
         ("[training]\nlearning_rate = nan", "training.learning_rate = nan: must be a finite number"),
         ("[training]\nbetas = [0.9]", r"training.betas = \[0.9\]: must be a list"),
         ("[[latents]]\ngaussian = 0", r"latents\[0\].gaussian = 0: must be from 1"),
+        pytest.param(f"[training]\nlearning_rate = 1{'0' * 400}", "must be a finite number", id="huge"),
+        ("[search]\nstorage = 'postgresql://u@h/x?password=secret'", "search.storage = '…': must be a URL without"),
+        ("[search]\nstorage = 'postgresql://[x'", "search.storage: is no URL"),
         ("[[latents]]\ngaussian = -4", r"latents\[0\].gaussian = -4"),
         ("[[latents]]\ngaussian = 1000000000", "must be from 1 to 8192"),
         (

@@ -62,6 +62,8 @@ class TestNpz:
             ({"train_labels": np.zeros(60)}, "float64"),
             ({"train_labels": np.full(60, 3)}, "labels from 0 to 3: must be from 0 to 2"),
             ({"train_labels": np.full(60, -1)}, "labels from -1"),
+            ({"train_labels": np.full(60, 2**40), "class_names": None}, "labels up to 1099511627776 of 75 images"),
+            ({"class_names": np.array("cats")}, r"class_names of shape \(\): must be a list"),
             ({"train_labels": np.array([{}] * 60)}, "pickled objects, which are never loaded"),
         ],
     )

@@ -65,6 +65,14 @@ class TestArchivesOfPictures:
         with pytest.raises(InputError, match=f"{name}: unpacks to more than 1,000 bytes"):
             self.chunks(tmp_path, **{"labels": np.zeros(4, int), name: np.array(["x" * 100] * 4)})
 
+    def test_the_labels_that_are_read_are_those_whose_size_was_looked_at(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(pictures, "SMALL", 1000)
+        np.savez(tmp_path / "x.npz", images=self.IMAGES, labels=np.array([0, 1, 2, 3]))
+        with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive, archive.open("labels", "w") as file:
+            np.lib.format.write_array(file, np.zeros(10_000))
+        (chunk,) = Pictures(tmp_path / "x.npz", size=16, channels=1)
+        assert chunk.labels == ["0", "1", "2", "3"]
+
     def test_large_images_come_in_smaller_chunks(self, tmp_path, monkeypatch):
         monkeypatch.setattr(pictures, "CHUNK_BYTES", 3 * 16 * 16 + 1)
         images = np.arange(7, dtype=np.uint8)[:, None, None] * np.ones((16, 16), dtype=np.uint8)

@@ -3,11 +3,12 @@
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from study.cli import main
-from study.config import InputError, ResourcesConfig, StudyConfig
-from study.opening import NOT_PRIVATE
+from study.config import DataConfig, InputError, ResourcesConfig, StudyConfig, TaskConfig
+from study.opening import NOT_PRIVATE, load_data
 
 
 @pytest.fixture
@@ -57,3 +58,14 @@ def test_a_gpu_that_torch_does_not_see_is_told_once(tmp_path, monkeypatch):
             shown.end(SimpleNamespace(spec=SimpleNamespace(id=name), status="complete", reason="", host="node"))
         assert len(notes) == expected
     assert notes[0].startswith("node: Ray gave a share of a GPU, but torch sees none")
+
+
+def test_two_data_sets_that_would_share_files_are_told(tmp_path):
+    for name in ("a-b", "a_b"):
+        np.savez(
+            tmp_path / f"{name}.npz", train_images=np.zeros((20, 32, 32), np.uint8), train_labels=np.arange(20) % 2
+        )
+    names = [f"npz:{tmp_path / name}.npz" for name in ("a-b", "a_b")]
+    config = StudyConfig(data=DataConfig(autoencoder="digits"), tasks=tuple(TaskConfig(data=name) for name in names))
+    with pytest.raises(InputError, match=r"tasks: .*a-b\.npz' and .*a_b\.npz' would share files .*: rename one"):
+        load_data(config, tmp_path)

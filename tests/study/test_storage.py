@@ -240,6 +240,28 @@ class TestTheLease:
             assert 1 < time.monotonic() - begin < 30
         assert up.bucket.listing() == {}
 
+    def test_one_that_is_given_back_as_it_is_looked_at_is_taken(self, bucket, fast, tmp_path, monkeypatch):
+        with at(bucket, tmp_path / "1") as up:
+            pass
+        up.bucket.put("lease.json", json.dumps({"host": "gone", "pid": 1}).encode())
+        get = Bucket.get
+
+        def gone(self, name):
+            if name == "lease.json":
+                self.delete(name)
+            return get(self, name)
+
+        monkeypatch.setattr(Bucket, "get", gone)
+        with at(bucket, tmp_path / "2"):
+            assert up.bucket.listing().keys() == {"lease.json"}
+
+    def test_one_of_another_make_is_told(self, bucket, fast, tmp_path):
+        with at(bucket, tmp_path / "1") as up:
+            pass
+        up.bucket.put("lease.json", b"hello")
+        with pytest.raises(InputError, match=r"lease\.json: is damaged"), at(bucket, tmp_path / "2"):
+            pass
+
     def test_a_driver_killed_on_this_machine_is_known_to_be_dead(self, bucket, tmp_path):
         with at(bucket, tmp_path / "1") as up:
             pass
