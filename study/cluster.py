@@ -114,7 +114,7 @@ def _check_shares(wanted: ResourcesConfig, address: str | None) -> str:
     import ray
 
     there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if any(_gives(node, wanted) for node in there):
+    if any(map(wanted.fit, there)):
         return ""
     if address is None:
         key, share = ("cpu", wanted.cpu) if wanted.cpu > there[0].get("CPU", 0) else ("gpu", wanted.gpu)
@@ -123,10 +123,6 @@ def _check_shares(wanted: ResourcesConfig, address: str | None) -> str:
     if not _may_come(wanted, len(there)):
         raise InputError(f"{asked}: no machine of the cluster has so much, and none will come that has: ask for less")
     return f"{asked}: no machine of the cluster has so much yet: waiting for one (on the head, `ray status` tells more)"
-
-
-def _gives(resources: dict[str, float], wanted: ResourcesConfig) -> bool:
-    return resources.get("CPU", 0) >= wanted.cpu and resources.get("GPU", 0) >= wanted.gpu
 
 
 def _may_come(wanted: ResourcesConfig, there: int) -> bool:
@@ -142,7 +138,7 @@ def _may_come(wanted: ResourcesConfig, there: int) -> bool:
         return bool(told)
     return told["max_workers"] > 0 and any(
         kind.get("max_workers", 0) > 0
-        and (_gives(kind["resources"], wanted) if kind.get("resources") else there <= told["max_workers"])
+        and (wanted.fit(kind["resources"]) if kind.get("resources") else there <= told["max_workers"])
         for kind in told["available_node_types"].values()
     )
 

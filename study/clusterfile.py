@@ -302,9 +302,7 @@ def _shares(config: dict[str, Any], resources: ResourcesConfig) -> Iterator[str]
     starts = [node for node in workers if _number(node.get("max_workers", 1))]
     starts += [_section(nodes, str(config.get("head_node_type")))]
     given = [_section(node, "resources") for node in starts]
-    if not any(
-        _number(node.get("CPU", 0)) >= resources.cpu and _number(node.get("GPU", 0)) >= resources.gpu for node in given
-    ):
+    if not any(resources.fit({key: _number(node.get(key, 0)) for key in ("CPU", "GPU")}) for node in given):
         yield (
             f"available_node_types: none gives a trial its {resources.cpu} CPU and {resources.gpu:g} GPU, so it would "
             f"wait for ever: ask for less in resources.cpu and resources.gpu, or add a larger type"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -145,6 +145,10 @@ class ResourcesConfig:
         require(1 <= self.cpu <= 1024, "cpu", self.cpu, "from 1 to 1024")
         require(0 <= self.gpu <= 1, "gpu", self.gpu, "a share from 0 to 1: no trial trains on several")
         require(0 <= self.retries <= 100, "retries", self.retries, "from 0 to 100")
+
+    def fit(self, machine: Mapping[str, float]) -> bool:
+        """Whether a machine of so many `CPU` and `GPU`, as Ray calls them, can give the share."""
+        return machine.get("CPU", 0) >= self.cpu and machine.get("GPU", 0) >= self.gpu
 
 
 @dataclass(frozen=True, kw_only=True)
