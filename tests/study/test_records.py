@@ -175,6 +175,6 @@ def test_a_number_that_is_none_is_told(tmp_path, kind):
         read_records(tmp_path)
 
 
-@pytest.mark.parametrize("study", ["paper", "search", "length"])
+@pytest.mark.parametrize("study", ["paper", "contrastive", "search", "length"])
 def test_the_published_records_are_whole(study):
     assert read_records(Path(__file__).parents[2] / "results" / study)
