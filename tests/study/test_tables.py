@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import cbook
 
 from study.aggregate import named
 from study.artifacts import read_arrays
@@ -231,7 +232,13 @@ def test_the_matrix_of_pairs_leaves_out_encoders_that_met_other_decoders():
 
 def test_names_with_dollars_are_no_formulas():
     figure = figures.confusion_matrix(np.array([[3, 1, 0], [1, 3, 0]]), ["$10_$20", "a$^$"], "npz:$x_$.npz")
-    figure.savefig(io.BytesIO(), format="png")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    assert picture.getvalue().startswith(b"\x89PNG")
+    (axis,) = figure.axes
+    for shown in (axis.title, *axis.get_yticklabels()):
+        assert "$" in shown.get_text()
+        assert not cbook.is_math_text(shown.get_text())
     figures.plt.close(figure)
 
 
