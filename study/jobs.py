@@ -32,10 +32,13 @@ SHOWN = 12
 def source_of(spec: TrialSpec, config: StudyConfig) -> Source:
     """How records name this autoencoder."""
     own, usual = to_plain(spec.config), to_plain(config.autoencoder(config.latents[0]))
-    recipe = own["training"]["recipe"]
+    recipe, whiten = own["training"]["recipe"], own["training"]["whiten"]
     decided = to_plain(AutoencoderConfig(training=TrainingConfig(recipe=recipe)))
     known = decided["network"] | decided["training"]
     implied = {key: known[key] for key in RECIPES[recipe]} if recipe != usual["training"]["recipe"] else {}
+    if whiten != implied.get("whiten", usual["training"]["whiten"]):
+        decided = to_plain(AutoencoderConfig(training=TrainingConfig(recipe=recipe, whiten=whiten)))
+        implied["couplings"] = decided["network"]["couplings"]
     other = [
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
         for room in ("network", "training")

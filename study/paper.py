@@ -19,9 +19,6 @@ TABLE_1: dict[tuple[str, int], dict[str, tuple[float, float]]] = {
 LATENT = (384, 20)
 BATCH_SIZE = 16
 
-#: What a study may add to it and still stand beside the paper: nothing, or training as the paper words it.
-VARIANTS = ("", "recipe paper")
-
 #: Draws behind each cell of Table 1.
 TABLE_1_DRAWS = 10
 

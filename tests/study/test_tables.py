@@ -132,7 +132,7 @@ def test_losses_of_accuracy_have_no_star_and_the_papers_beside_its_own_splits_al
     assert tables.drops(summary, "paper").to_dict("records") == [line | {"the paper": "+0.083"}]
 
 
-def test_the_paper_stands_beside_what_is_trained_as_the_study_trains_or_as_the_paper_words_it():
+def test_the_paper_stands_beside_its_own_latent_however_that_was_trained():
     def cell(mean):
         return {"mean": mean, "sigma": None, "interval": None, "paper": {"mean": 0.8, "sigma": None} | beside(mean)}
 
@@ -147,12 +147,12 @@ def test_the_paper_stands_beside_what_is_trained_as_the_study_trains_or_as_the_p
         "representation": "masked",
     }
     rows = [
-        row(384, 20, variant=variant, accuracy=cell(mean), **learned)
-        for variant, mean in (("", 0.9), ("learning_rate 1", 0.3), ("recipe paper", 0.5))
+        row(gaussian, 20, variant=variant, accuracy=cell(mean), **learned)
+        for gaussian, variant, mean in ((384, "", 0.9), (384, "recipe paper", 0.5), (500, "", 0.3))
     ]
     (line,) = tables.classification(named({"classification": rows}, {16}), "paper", "accuracy").to_dict("records")
     assert list(line.items())[3:] == [
-        ("384+20", "0.900"), ("384+20, learning_rate 1", "0.300"), ("384+20, recipe paper", "0.500"),
+        ("384+20", "0.900"), ("384+20, recipe paper", "0.500"), ("500+20", "0.300"),
         ("the paper", "0.800"), ("384+20 less the paper", "+0.100"), ("384+20, recipe paper less the paper", "-0.300"),
     ]  # fmt: skip
 

@@ -182,4 +182,4 @@ def test_records_name_another_recipe_by_that_alone():
     recipes = "[{}, {recipe='paper'}, {recipe='contrastive'}, {recipe='contrastive', whiten=false}]"
     config = read_config("paper", ["instances=1", f"latents={recipes}"])
     variants = [source_of(spec, config).variant for spec in trial_specs(config)]
-    assert variants == ["", "recipe paper", "recipe contrastive", "couplings 0, recipe contrastive, whiten False"]
+    assert variants == ["", "recipe paper", "recipe contrastive", "recipe contrastive, whiten False"]
