@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from attacks.config import NAMES, WITH_PAIRS, WITHOUT_PAIRS, AttacksConfig
+from attacks.config import LINEAR, NAMES, WITH_PAIRS, WITHOUT_PAIRS, AttacksConfig
 
 if TYPE_CHECKING:
     from attacks.knowledge import Knowledge, Own, Restored, draw_pairs
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attacks.reidentification import Reidentified, grade, identify
 
 __all__ = [
-    "NAMES", "WITHOUT_PAIRS", "WITH_PAIRS", "AttacksConfig", "Knowledge", "Own", "Reidentified", "Restored",
+    "LINEAR", "NAMES", "WITHOUT_PAIRS", "WITH_PAIRS", "AttacksConfig", "Knowledge", "Own", "Reidentified", "Restored",
     "draw_pairs", "grade", "identify", "restore",
 ]  # fmt: skip
 

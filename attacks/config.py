@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 #: Attacks with known pairs (rung 2), in the order of the tables.
 WITH_PAIRS = ("stitch_orthogonal", "stitch_affine", "stitch_mlp", "ridge", "inversion")
 
 #: Attacks with no pairs at all (rung 5).
 WITHOUT_PAIRS = ("moments", "transport")
+
+#: Linear maps that encoders are compared with; who made one restores by the best linear map back.
+Linear = Literal["pca", "random_projection"]
+LINEAR: tuple[Linear, ...] = get_args(Linear)
 
 #: Every attack, in the order of the ladder: rungs 2, 3, 4 and 5.
 NAMES = (*WITH_PAIRS, "oracle", "weights", *WITHOUT_PAIRS)
@@ -45,6 +50,9 @@ class AttacksConfig:
     """Changes of the masked vector before it is handed out, attacked by ridge, and with the most pairs by inversion
     where that is among `names`, and classified beside it: `noise@S` (S deviations of each component), `rounded@S` (to
     whole multiples of S deviations), `dropped@S` (a share S)."""
+    controls: tuple[Linear, ...] = ("random_projection",)
+    """Linear maps to as many numbers, attacked beside the encoders by ridge, and with the most pairs by inversion where
+    that is among `names`: any of pca and random_projection. What training is worth as a mask is the difference."""
     penalties: tuple[float, ...] = (1e-12, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e4)
     """Of every ridge regression, in units of the largest squared singular value; the attacker's pairs choose."""
     width: int = 8
@@ -81,6 +89,9 @@ class AttacksConfig:
             holds = found is not None and 0 < float(found[2]) < (1 if found[1] == "dropped" else 1000)
             _require(holds, "defences", name, "noise@S, rounded@S or dropped@S with S above 0 (dropped: below 1)")
         _require(len(set(self.defences)) == len(self.defences), "defences", self.defences, "different names")
+        for name in self.controls:
+            _require(name in LINEAR, "controls", name, "one of " + ", ".join(LINEAR))
+        _require(len(set(self.controls)) == len(self.controls), "controls", self.controls, "different names")
         _require(self.encoders is None or self.encoders >= 1, "encoders", self.encoders, "1 or more")
         _require(0 < self.target <= 1, "target", self.target, "above 0, up to 1")
         _require(

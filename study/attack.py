@@ -31,6 +31,9 @@ from study.records import Record
 CONTROLS = ("mean_image", "random_latent", "random_image")
 YARDSTICKS = ("key", *CONTROLS, "clear")
 
+#: What is attacked as it came from a map of images to vectors: an encoder's, or a control's.
+BARE = ("masked", *attacks.LINEAR)
+
 #: The classifier of clear images learns from so many at most.
 RECOGNISED_FROM = 5000
 
@@ -48,7 +51,7 @@ class AttackJob:
     draw: int = 0
     """Which random choice of the pairs."""
     representation: str = "masked"
-    """`masked`, `mirrored` (an image is handed over beside its mirror image), or the name of a defence."""
+    """`masked`, `mirrored` (an image is handed over beside its mirror image), or the name of a defence or a control."""
     own: str = ""
     """The autoencoder that serves as the attacker's own; "": principal components of the public images."""
     pairs_seed: int = 0
@@ -72,6 +75,7 @@ class Scene:
     """Of the whole data set, and of its mirror images above them for `mirrored`; an attack sees the rows it may."""
     parts: AttackParts
     encoder: Encoder
+    """Or a control, and how it is undone."""
     decoder: nn.Module
     own: tuple[nn.Module, nn.Module] | None
     """Encoder and decoder of the job's `own`."""

@@ -220,10 +220,10 @@ def completed(plain: dict[str, Any]) -> dict[str, Any]:
 def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
     """Keys in which `new` may not differ from the study it continues, each with both values.
 
-    Allowed: more draws, instances, latent configurations, attacks, encoders to attack or every instance of them,
-    defences, trials, finalists or fresh seeds, mirror images, and pairs but in a search for secrecy; another title,
-    another storage, other resources but the threads. The first latent configuration stays first, because others are
-    named by what sets them apart from it.
+    Allowed: more draws, instances, latent configurations, attacks, controls or encoders to attack, every instance of
+    them, defences, trials, finalists or fresh seeds, mirror images, and pairs but in a search for secrecy; another
+    title, another storage, other resources but the threads. The first latent configuration stays first, because others
+    are named by what sets them apart from it.
     """
     differences = []
     a, b = dict(flat(to_plain(old))), dict(flat(to_plain(new)))
@@ -239,7 +239,7 @@ def refused_changes(old: StudyConfig, new: StudyConfig) -> list[str]:
             continue
         searched = OF_SECRECY & {one.name for one in old.search.objectives} if old.search.trials else set()
         # Where secrecy is searched, other pairs would judge later trials by another measure.
-        grows = ("attacks.names", "attacks.defences", *(() if searched else ("attacks.pairs",)))
+        grows = ("attacks.names", "attacks.controls", "attacks.defences", *(() if searched else ("attacks.pairs",)))
         if key in grows and set(before) <= set(after):  # type: ignore[arg-type]
             continue
         if key == "latents":

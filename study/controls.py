@@ -46,7 +46,7 @@ def fit_control(name: Control, config: AutoencoderConfig, train: Images, seed: i
         seed: of the projection's matrix, or of the weights.
     """
     assert name != "raw", "raw pixels need no module"
-    some = train[:: max(1, -(-len(train) // FITTED_ON))]
+    some = _some(train)
     if name == "untrained":
         return _untrained(config, some, seed)
     flat = some.reshape(len(some), -1).astype(np.float32) / 255
@@ -63,6 +63,45 @@ def fit_control(name: Control, config: AutoencoderConfig, train: Images, seed: i
     matrix = np.zeros((flat.shape[1], length), dtype=np.float32)  # a latent may be longer than there are components
     matrix[:, :components] = pca.components_.T
     return Projection(torch.from_numpy(pca.mean_).float(), torch.from_numpy(matrix))
+
+
+class Restoration(nn.Module):
+    """A linear map from vectors to images."""
+
+    mean: Tensor
+    matrix: Tensor
+    picture: Tensor
+
+    def __init__(self, mean_D: Tensor, matrix_DP: Tensor, picture_HWC: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean_D)
+        self.register_buffer("matrix", matrix_DP)
+        self.register_buffer("picture", picture_HWC)
+
+    def forward(self, z_BD: Tensor) -> Tensor:
+        flat_BP = (z_BD - self.mean) @ self.matrix
+        return (flat_BP.unflatten(1, self.picture.shape) + self.picture).permute(0, 3, 1, 2)
+
+
+def fit_restoration(control: nn.Module, train: Images) -> Restoration:
+    """How who made a control undoes it: the linear map of least squared error on images of their own.
+
+    Args:
+        control: of `fit_control`.
+        train: the images it was fitted on.
+    """
+    some = _some(train)
+    z_ND = mask(control, some).astype(np.float64)
+    flat_NP = some.reshape(len(some), -1) / 255
+    z_D, flat_P = z_ND.mean(axis=0), flat_NP.mean(axis=0)
+    centred_ND = z_ND - z_D
+    matrix_DP = np.linalg.lstsq(centred_ND.T @ centred_ND, centred_ND.T @ (flat_NP - flat_P), rcond=1e-10)[0]
+    arrays = z_D, matrix_DP, flat_P.reshape(train.shape[1:])
+    return Restoration(*(torch.from_numpy(array).float() for array in arrays))
+
+
+def _some(train: Images) -> Images:
+    return train[:: max(1, -(-len(train) // FITTED_ON))]
 
 
 def _untrained(config: AutoencoderConfig, train: Images, seed: int) -> nn.Module:

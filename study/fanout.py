@@ -22,7 +22,7 @@ from classifiers import ClassifiersConfig
 from engine import claim
 from study.attack import YARDSTICKS, AttackJob, Scene, attack, fit_recogniser
 from study.config import Control, InputError
-from study.controls import fit_control
+from study.controls import fit_control, fit_restoration
 from study.datasets import AttackParts, ImageSet, Labels, Split, split
 from study.defences import defend
 from study.evaluate import (
@@ -113,6 +113,12 @@ def _fit_control(name: Control, config: AutoencoderConfig, train: Images, seed: 
 
 
 @ray.remote(num_cpus=1)
+def _fit_restoration(control: nn.Module, train: Images) -> nn.Module:
+    _limit_threads()
+    return fit_restoration(control, train)
+
+
+@ray.remote(num_cpus=1)
 def _defend(masked: NDArray[np.float32], name: str, seed: int) -> NDArray[np.float32]:
     return defend(masked, name, seed)
 
@@ -163,9 +169,10 @@ class FanOut:
         self._found[name] = lambda: ray.put(load())
 
     def add_control(self, source: str, name: Control, config: AutoencoderConfig, train: Images, seed: int) -> None:
-        """Fit a control where there is room; it then masks like an encoder."""
+        """Fit a control where there is room; it then masks like an encoder, and restores where it is linear."""
         stored = self._once("train", train)
         self._found[f"{source}/encoder"] = partial(_fit_control.remote, name, config, stored, seed)
+        self._found[f"{source}/decoder"] = lambda: _fit_restoration.remote(self._module(source, "encoder"), stored)
 
     def _module(self, trial: str, part: str) -> Any:
         name = f"{trial}/{part}"

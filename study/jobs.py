@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import attacks
 from aae.config import RECIPES, AutoencoderConfig, TrainingConfig
@@ -170,23 +170,28 @@ def _learners(config: StudyConfig, specs: list[TrialSpec]) -> Iterator[tuple[Sou
         yield from ((source_of(spec, config), MIRRORED, "shared", name, ()) for spec in specs for name in judging)
         for source in attacked_sources(config.attacks, [source_of(spec, config) for spec in specs]):
             yield from ((source, defence, "shared", name, ()) for defence in config.attacks.defences for name in names)
-        for source, control, _ in control_sources(config, specs):
+        for source, control, _ in control_sources(config.controls, specs):
             yield from (
                 (source, control, "shared", name, ()) for name in names if (control, name) != ("raw", "adaboost")
             )
 
 
-def control_sources(config: StudyConfig, specs: list[TrialSpec]) -> Iterator[tuple[Source, Control, AutoencoderConfig]]:
+def control_sources(
+    controls: Iterable[Control], specs: list[TrialSpec]
+) -> Iterator[tuple[Source, Control, AutoencoderConfig]]:
     """Controls beside the trials: raw pixels once, the others once for each pair of latent sizes."""
     sizes = {(s.config.latent.gaussian, s.config.latent.categorical): s.config for s in reversed(specs)}
-    for control in config.controls:
+    for control in controls:
         if control == "raw":
             yield Source(trial="raw", gaussian=0, categorical=0, batch_size=0, instance=0), control, specs[0].config
             continue
         for (gaussian, categorical), autoencoder in sorted(sizes.items(), key=lambda item: item[0]):
-            trial = f"{control}-g{gaussian}-c{categorical}"
-            source = Source(trial=trial, gaussian=gaussian, categorical=categorical, batch_size=0, instance=0)
-            yield source, control, autoencoder
+            yield _control(control, gaussian, categorical), control, autoencoder
+
+
+def _control(name: str, gaussian: int, categorical: int) -> Source:
+    trial = f"{name}-g{gaussian}-c{categorical}"
+    return Source(trial=trial, gaussian=gaussian, categorical=categorical, batch_size=0, instance=0)
 
 
 def _draws(config: StudyConfig, task: TaskConfig, data: Data) -> list[tuple[int, int, tuple[int, ...]]]:
@@ -201,16 +206,20 @@ def _draws(config: StudyConfig, task: TaskConfig, data: Data) -> list[tuple[int,
 
 
 def attack_jobs(config: StudyConfig, sources: list[Source], attacked: dict[str, AttackParts]) -> Iterator[AttackJob]:
-    """Every attack of a study, with its yardsticks.
+    """Every attack of a study, with its yardsticks, on encoders and on controls of their sizes.
 
     The attacker's own autoencoder is another instance of the same latent sizes where there is one, else the one with
     the longest latent.
     """
-    for source in attacked_sources(config.attacks, sources):
-        own = _attackers_own(source, sources)
+    encoders = attacked_sources(config.attacks, sources)
+    sizes = dict.fromkeys((source.gaussian, source.categorical) for source in encoders)
+    plain = dict.fromkeys(encoders, "masked")
+    plain |= {_control(name, *size): name for name in config.attacks.controls for size in sizes}
+    for source, bare in plain.items():
+        own = _attackers_own(source, sources) if bare == "masked" else None
         for dataset, parts in attacked.items():
             both = any(task.mirrored for task in config.tasks if task.data == dataset)
-            for attack, k, draw, representation in _ladder(config, own, source, parts, mirrored=both):
+            for attack, k, draw, representation in _ladder(config, own, source, bare, parts, mirrored=both):
                 yield AttackJob(
                     source=source,
                     dataset=dataset,
@@ -246,24 +255,36 @@ def _latent(source: Source) -> tuple[int, int, str]:
 
 
 def _ladder(
-    config: StudyConfig, own: Source | None, source: Source, parts: AttackParts, *, mirrored: bool
+    config: StudyConfig, own: Source | None, source: Source, bare: str, parts: AttackParts, *, mirrored: bool
 ) -> Iterator[tuple[str, int, int, str]]:
     settings = config.attacks
     for name in YARDSTICKS:
-        yield name, 0, 0, "masked"
+        yield name, 0, 0, bare
+    if bare != "masked":
+        yield from _with_pairs(config, bare, parts)
+        return
     if own and _latent(own) == _latent(source):
         yield "other_decoder", 0, 0, "masked"
     if "transport" in settings.names:
         yield "known_plaintexts", 0, 0, "masked"
-    counts = [k for k in settings.pairs if k <= len(parts.pairs)]
     others = min(settings.draws, max(1, len(parts.public) // settings.public))  # disjoint sets of public images
     for name in settings.names:
         if name not in attacks.WITH_PAIRS:  # those that are trained, or descend, cost too much to be repeated
             yield from ((name, 0, draw, "masked") for draw in range(others if name in attacks.WITHOUT_PAIRS else 1))
         else:
-            yield from ((name, k, draw, "masked") for k in counts for draw in range(settings.draws))
+            yield from ((name, k, draw, "masked") for k in _counts(config, parts) for draw in range(settings.draws))
     for otherwise in (*([MIRRORED] if mirrored else []), *settings.defences):
         yield "key", 0, 0, otherwise
-        yield from (("ridge", k, draw, otherwise) for k in counts for draw in range(settings.draws))
-    if "inversion" in settings.names and counts:  # better than ridge, and too slow to be repeated
-        yield from (("inversion", counts[-1], 0, defence) for defence in settings.defences)
+        yield from _with_pairs(config, otherwise, parts)
+
+
+def _with_pairs(config: StudyConfig, representation: str, parts: AttackParts) -> Iterator[tuple[str, int, int, str]]:
+    """Beside the encoders' own masked forms: ridge, and inversion, better and too slow to be repeated, once."""
+    counts = _counts(config, parts)
+    yield from (("ridge", k, draw, representation) for k in counts for draw in range(config.attacks.draws))
+    if "inversion" in config.attacks.names and counts and representation != MIRRORED:
+        yield "inversion", counts[-1], 0, representation
+
+
+def _counts(config: StudyConfig, parts: AttackParts) -> list[int]:
+    return [k for k in config.attacks.pairs if k <= len(parts.pairs)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,10 @@ import numpy as np
 from aae.keys import keeps_private, write_private
 from study import datasets, objectives
 from study.artifacts import artifact, keep_samples
-from study.config import InputError, StudyConfig
+from study.attack import AttackJob
+from study.config import Control, InputError, StudyConfig
 from study.config_text import identified
-from study.evaluate import Pictures, ReconstructionJob
+from study.evaluate import ClassificationJob, Pictures, ReconstructionJob
 from study.front import finalists, own_points
 from study.jobs import (
     SHOWN,
@@ -49,7 +51,8 @@ from study.views.tensorboard import Live, write_tensorboard
 from study.views.terminal import Progress
 
 if TYPE_CHECKING:
-    from study.search import Ended  # brings Ray
+    from study.fanout import FanOut  # brings Ray
+    from study.search import Ended
 
 
 def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, progress: Progress) -> None:
@@ -306,10 +309,7 @@ def _classification(
     fan_out = FanOut(config.classifiers, config.seed)
     for spec in specs:
         fan_out.add_module(f"{spec.id}/encoder", partial(read_part, out, spec, "encoder"))
-    for source, control, autoencoder in control_sources(config, specs):
-        if control != "raw" and any(job.source == source for job in missing):
-            seed = derive(config.seed, "control", control)
-            fan_out.add_control(source.trial, control, autoencoder, data.train, seed)
+    _add_controls(fan_out, config.controls, config.seed, specs, data, missing)
     for image_set in data.tasks.values():
         fan_out.add_images(image_set)
     together = programs(jobs, sizes, config.network.pixels, config.classifiers)
@@ -323,6 +323,21 @@ def _classification(
             f"accuracy {record.metrics['accuracy']:.3f}",
             cost(job, sizes),
         )
+
+
+def _add_controls(
+    fan_out: FanOut,
+    controls: Iterable[Control],
+    seed: int,
+    specs: list[TrialSpec],
+    data: Data,
+    missing: Sequence[ClassificationJob | AttackJob],
+) -> None:
+    """Those that some job needs: what they are fitted on takes room."""
+    needed = {job.source for job in missing}
+    for source, control, autoencoder in control_sources(controls, specs):
+        if control != "raw" and source in needed:
+            fan_out.add_control(source.trial, control, autoencoder, data.train, derive(seed, "control", control))
 
 
 def _attacks(
@@ -343,6 +358,7 @@ def _attacks(
     for spec in specs:
         for part in ("encoder", "decoder"):
             fan_out.add_module(f"{spec.id}/{part}", partial(read_part, out, spec, part))
+    _add_controls(fan_out, config.attacks.controls, config.seed, specs, data, missing)
     for name, image_set in data.tasks.items():
         fan_out.add_images(image_set)
         fan_out.add_attacked(image_set, parts[name])

@@ -11,7 +11,7 @@ import pandas as pd
 
 from attacks import WITH_PAIRS, grade
 from study.aggregate import POINT, describe, named
-from study.attack import CONTROLS, YARDSTICKS
+from study.attack import BARE, CONTROLS, YARDSTICKS
 from study.records import Record, frame
 from study.secrecy import COMPARED_AT, NEAR_KEY, pairs_to_reach
 from study.seeds import derive
@@ -19,7 +19,7 @@ from study.seeds import derive
 #: The error, by encoder, of the best of some attacks.
 Yardstick = Callable[..., "pd.Series[float]"]
 
-#: One latent configuration's masked forms of one data set, as they were or under a defence.
+#: One latent configuration's masked forms of one data set, as they were or under a defence; or a control's.
 PLACE = [*POINT, "dataset", "representation"]
 
 #: What is measured of an attack, and what it can be at least and at most.
@@ -46,8 +46,9 @@ def summarise_attacks(records: list[Record]) -> dict[str, list[dict[str, Any]]]:
     target = details[0]["target"]
     pool = {(r.trial, r.what["dataset"]): r.detail["pool"] for r in records if r.kind == "attack"}
     rows, places = [], []
-    for _, here in table.groupby(PLACE[:-1], sort=True):
-        yardstick = cache(partial(_best_of, here[here["representation"] == "masked"]))
+    groups = sorted(table.groupby(PLACE[:-1], sort=True), key=lambda group: group[0][2] == 0)  # controls last
+    for _, here in groups:
+        yardstick = cache(partial(_best_of, here[here["representation"].isin(BARE)]))
         rows += [_attack(keys, cell, yardstick) for keys, cell in here.groupby([*PLACE, "attack", "k"], sort=True)]
         places += [_unmasking(keys, cell, yardstick, target, pool) for keys, cell in here.groupby(PLACE, sort=True)]
     return named({"attacks": rows, "unmasking": places}, {record.batch_size for record in records})
@@ -63,7 +64,7 @@ def attack_table(records: list[Record]) -> pd.DataFrame:
         return table
     table["images_n"] = [r.detail.get("images", np.nan) for r in records if r.kind == "attack"]
     table = table.drop_duplicates([*PLACE, "trial", "attack", "k", "draw"], keep="last")
-    bare = table["attack"].where(table["representation"] == "masked")
+    bare = table["attack"].where(table["representation"].isin(BARE))
     places = [table[key] for key in [*PLACE[:-1], "trial"]]
     return table[bare.groupby(places).transform(lambda names: set(YARDSTICKS) <= set(names)).astype(bool)]
 

@@ -11,13 +11,13 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from attacks import WITH_PAIRS, WITHOUT_PAIRS
+from attacks import LINEAR, WITH_PAIRS, WITHOUT_PAIRS
 from study.artifacts import read_arrays
-from study.attack import CONTROLS
+from study.attack import BARE, CONTROLS
 from study.records import Record, file_name
 from study.unmasking import PLACE
 from study.views.figures import Shown, literal, name_errors, save, strip
-from study.views.tables import Summary
+from study.views.tables import Summary, control_name
 
 #: Who each row is, in plain words, in the order of the ladder.
 ATTACKERS = {
@@ -64,9 +64,14 @@ def verdict(row: dict[str, Any]) -> str:
 
 
 def place_name(row: dict[str, Any]) -> str:
-    """Latent configuration, data set and defence in words."""
-    defence = "" if row["representation"] == "masked" else f", {row['representation']}"
-    return f"{row['latent']}, {row['dataset']}{defence}"
+    """Latent configuration or control, data set and defence in words."""
+    defence = "" if row["representation"] in BARE else f", {row['representation']}"
+    return f"{maker(row)}, {row['dataset']}{defence}"
+
+
+def maker(row: dict[str, Any]) -> str:
+    """Latent configuration or control in words."""
+    return control_name(row) if row["representation"] in LINEAR else str(row["latent"])
 
 
 def ladder(summary: Summary) -> pd.DataFrame:
@@ -180,7 +185,7 @@ def curve(folder: Path, summary: Summary) -> list[Shown]:
     caption = (
         "Pairs to unmask: error of images restored by an attacker who holds so many pairs of an image and its masked "
         f"vector; bars are 95% intervals over {repeated(summary)}. Dashed: the matching decoder; dotted: the mean "
-        f"image, which anyone has."
+        f"image, which anyone has; grey, where there is one: the same attack on a control of the same length."
     )
     return [Shown("unmasking", caption, "Mean squared error against leaked pairs, one line an attack", vector=True)]
 
@@ -203,6 +208,14 @@ def _lines(axis: Axes, place: dict[str, Any], summary: Summary) -> list[dict[str
             bars = np.clip([mean - ends[0], ends[1] - mean], 0, None)
             axis.errorbar([r["k"] for r in mine], mean, yerr=bars, label=ATTACKERS[name].partition(", ")[2], capsize=2)
             used += mine
+    for name in LINEAR:
+        wanted = place | {"variant": "", "batch_size": 0, "representation": name}
+        mine = [r for r in summary["attacks"] if place_is(r, wanted) and r["attack"] == "ridge"]
+        if mine:
+            label = f"{ATTACKERS['ridge'].partition(', ')[2]}, {name.replace('_', ' ')}"
+            at = [(r["k"], r["mse"]["mean"]) for r in mine]
+            axis.plot(*zip(*at, strict=True), color="#888888", marker=".", label=label)
+            used += mine
     axis.axhline(place["key"], color="#222222", linestyle="--", linewidth=1, label="matching decoder")
     axis.axhline(place["mean_image"], color="#222222", linestyle=":", linewidth=1, label="mean image")
     return used
@@ -210,7 +223,7 @@ def _lines(axis: Axes, place: dict[str, Any], summary: Summary) -> list[dict[str
 
 def pictures(folder: Path, records: list[Record]) -> list[Shown]:
     """What each attacker makes of the same images: the first encoder and data set attacked."""
-    first = next((r for r in records if r.kind == "attack"), None)
+    first = next((r for r in records if r.kind == "attack" and r.what["representation"] == "masked"), None)
     if first is None:
         return []
     kept = folder / "artifacts" / f"attack-{first.trial}-{file_name(first.what['dataset'])}"
@@ -249,7 +262,7 @@ def plain_words(summary: Summary) -> list[str]:
     """One sentence for each encoder and data set attacked."""
     words = []
     for row in summary["unmasking"]:
-        if row["representation"] == "masked" and row["largest"]:
+        if row["representation"] in BARE and row["largest"]:
             reached = row["reach_target"]
             told = (
                 f"{reached:,} leaked pairs{fewest(row, reached)} of an image and its masked vector restore other "

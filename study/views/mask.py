@@ -12,12 +12,14 @@ from matplotlib import pyplot as plt
 
 from attacks import WITH_PAIRS
 from study.aggregate import summarise
+from study.attack import BARE
 from study.records import Record
 from study.views.attacks import (
     count,
     curve,
     fewest,
     ladder,
+    maker,
     pairs_to_unmask,
     pictures,
     place_is,
@@ -117,14 +119,14 @@ def front_chart(folder: Path, front: list[Traded]) -> list[Shown]:
     rows = []
     for axis, dataset in zip(axes[0], sets, strict=True):
         here = [one for one in front if one.place["dataset"] == dataset]
-        defended = {one.place["representation"] for one in here} != {"masked"}
-        for latent in dict.fromkeys(one.place["latent"] for one in here):
-            mine = [one for one in here if one.place["latent"] == latent]
+        defended = not {one.place["representation"] for one in here} <= set(BARE)
+        for latent in dict.fromkeys(maker(one.place) for one in here):
+            mine = [one for one in here if maker(one.place) == latent]
             at = [(one.use["accuracy"]["mean"], one.secrecy["mean"]) for one in mine]
             axis.plot(*zip(*at, strict=True), linestyle="none", markersize=5, label=latent)
             for one, (accuracy, error) in zip(mine, at, strict=True):
                 name = one.place["representation"]
-                name = "none" if name == "masked" else name
+                name = "none" if name in BARE else name
                 if defended:
                     axis.annotate(name, (accuracy, error), (5, 3), textcoords="offset points", fontsize=7)
                 rows.append({"dataset": dataset, "latent": latent, "defence": name, "accuracy": accuracy, "mse": error})

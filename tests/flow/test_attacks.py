@@ -25,12 +25,15 @@ def copy(finished, tmp_path_factory):
 
 
 def test_one_encoder_meets_every_attack_once(table):
-    assert table["trial"].nunique() == 1
     masked = table[table["representation"] == "masked"]
+    assert masked["trial"].nunique() == 1
     assert set(masked["attack"]) == {*NAMES, *YARDSTICKS, "other_decoder", "known_plaintexts"}
     tried = masked[masked["attack"].isin(WITH_PAIRS)].groupby("attack")["k"].agg(sorted)
     assert tried.map(tuple).unique().tolist() == [(10, 10, 300, 300)]  # 100,000 pairs are more than there are
     assert set(table.loc[table["representation"] == "noise@1", "attack"]) == {"key", "ridge", "inversion"}
+    control = table[table["representation"] == "random_projection"]
+    assert set(control["trial"]) == {"random_projection-g12-c4"}
+    assert set(control["attack"]) == {*YARDSTICKS, "ridge", "inversion"}
 
 
 def test_every_number_is_finite_and_the_clear_image_is_perfect(table):
@@ -44,6 +47,9 @@ def test_every_number_is_finite_and_the_clear_image_is_perfect(table):
 def test_three_hundred_pairs_unmask_better_than_the_mean_image(table):
     mse = table[table["representation"] == "masked"].groupby(["attack", "k"])["mse"].mean()
     assert mse["ridge", 300] < 0.6 * mse["mean_image", 0]
+    control = table[table["representation"] == "random_projection"].groupby(["attack", "k"])["mse"].mean()
+    assert control["ridge", 300] < 0.6 * control["mean_image", 0]
+    assert control["mean_image", 0] == mse["mean_image", 0]
 
 
 def test_the_split_is_written_down_and_disjoint(finished):

@@ -12,7 +12,7 @@ from aae.networks import Autoencoder
 from attacks import AttacksConfig
 from classifiers import ClassifiersConfig
 from classifiers.config import ForestConfig
-from study.attack import CONTROLS, AttackJob, Scene, _knowledge, attack, fit_recogniser
+from study.attack import CONTROLS, YARDSTICKS, AttackJob, Scene, _knowledge, attack, fit_recogniser
 from study.config import InputError, LatentPoint, StudyConfig, TaskConfig
 from study.datasets import ImageSet, attack_parts
 from study.defences import defend
@@ -22,7 +22,16 @@ from study.opening import Data
 from study.trial import trial_specs
 
 CONFIG = AttacksConfig(
-    pairs=(10, 30, 500), draws=2, victims=24, public=40, width=4, steps=30, optimised=5, descents=25, rounds=3
+    pairs=(10, 30, 500),
+    draws=2,
+    victims=24,
+    public=40,
+    width=4,
+    steps=30,
+    optimised=5,
+    descents=25,
+    rounds=3,
+    controls=(),
 )
 
 
@@ -143,6 +152,17 @@ class TestJobs:
         assert sorted(tried) == sorted([("key", 0, 0), *ridge, ("inversion", 30, 0)])
         without = self.jobs(names=("ridge",), defences=("noise@1",))
         assert {job.attack for job in without if job.representation == "noise@1"} == {"key", "ridge"}
+
+    def test_a_control_of_each_size_that_is_attacked_meets_the_same_pairs_once(self):
+        jobs = self.jobs(encoders=2, controls=("random_projection",), every_instance=True)
+        mine = [job for job in jobs if job.representation == "random_projection"]
+        assert {job.source.trial for job in mine} == {"random_projection-g6-c3", "random_projection-g8-c3"}
+        first = [(job.attack, job.k, job.draw) for job in mine if job.source.gaussian == 6]
+        ridge = [("ridge", k, draw) for k in (10, 30) for draw in (0, 1)]
+        assert sorted(first) == sorted([*((name, 0, 0) for name in YARDSTICKS), *ridge, ("inversion", 30, 0)])
+        seeds = {job.pairs_seed for job in mine if job.draw == 1}
+        assert seeds == {job.pairs_seed for job in jobs if job.draw == 1 and job.representation == "masked"}
+        assert {job.source.trial for job in jobs if job not in mine} == {"a", "b", "c"}
 
     @pytest.mark.parametrize("every", [True, False])
     def test_what_is_attacked_under_a_defence_is_classified_under_it(self, every):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LinearRegression
 
 import classifiers
 from aae.config import AutoencoderConfig, LatentConfig, NetworkConfig
@@ -13,7 +14,7 @@ from aae.masking import mask, unmask
 from aae.networks import Autoencoder
 from classifiers import ClassifiersConfig
 from classifiers.config import BoostingConfig, ForestConfig, MlpConfig
-from study.controls import fit_control
+from study.controls import fit_control, fit_restoration
 from study.datasets import ImageSet, split
 from study.evaluate import ClassificationJob, ReconstructionJob, Source, classify, classify_together, reconstruct
 
@@ -193,6 +194,26 @@ class TestControls:
         flat = images.reshape(96, -1) / 255.0
         before, after = np.linalg.norm(flat[1:] - flat[0], axis=1), np.linalg.norm(projected[1:] - projected[0], axis=1)
         np.testing.assert_allclose(after, before, rtol=0.25)
+
+    def test_components_are_undone_by_themselves(self, images):
+        small = np.ascontiguousarray(images[:, ::2, ::2])
+        control = fit_control("pca", self.CONFIG, small, 0)
+        restored = unmask(fit_restoration(control, small), mask(control, small))
+        pca = PCA(9, svd_solver="full").fit(flat := small.reshape(96, -1) / 255.0)
+        expected = pca.inverse_transform(pca.transform(flat)).clip(0, 1).reshape(small.shape)
+        np.testing.assert_allclose(restored, expected, atol=1e-4)
+
+    def test_a_projection_is_undone_by_least_squares(self, images):
+        control = fit_control("random_projection", self.CONFIG, images, 3)
+        vectors, flat = mask(control, images), images.reshape(96, -1) / 255.0
+        expected = LinearRegression().fit(vectors, flat).predict(vectors).clip(0, 1).reshape(images.shape)
+        np.testing.assert_allclose(unmask(fit_restoration(control, images), vectors), expected, atol=1e-4)
+
+    def test_more_numbers_than_images_restore_what_was_seen(self, images):
+        config = AutoencoderConfig(latent=LatentConfig(gaussian=200, categorical=0))
+        control = fit_control("random_projection", config, images, 3)
+        restored = unmask(fit_restoration(control, images), mask(control, images))
+        np.testing.assert_allclose(restored, images / 255.0, atol=1e-3)
 
     def test_an_untrained_encoder_has_the_statistics_of_its_images(self, images):
         encoder = fit_control("untrained", self.CONFIG, images, 3)

@@ -1,5 +1,7 @@
 """Pairs to unmask, and objectives for a search, against curves known by construction."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,8 @@ from study.attack import YARDSTICKS
 from study.records import Record
 from study.secrecy import Secrecy, measure, pairs_to_reach
 from study.unmasking import summarise_attacks
-from study.views.attacks import ATTACKERS, ladder, pairs_to_unmask
+from study.views import attacks as views
+from study.views.attacks import ATTACKERS, ladder, pairs_to_unmask, plain_words
 from study.views.mask import front_chart, traded, use, use_and_secrecy
 
 CURVES = {  # attack -> number of pairs -> error in each of two draws
@@ -199,6 +202,35 @@ def test_three_places_make_a_chart_of_use_and_secrecy(tmp_path):
         ["none", 0.9, 0.03], ["noise@0.04", 0.86, 0.04], ["noise@0.05", 0.85, 0.05]
     ]  # fmt: skip
     assert front_chart(tmp_path, front[:2]) == []
+
+
+def test_a_control_that_was_attacked_stands_beside_the_encoders_under_its_own_name(tmp_path):
+    """By its own key, and by the attack that all met; it is no defence."""
+    control = {"representation": "random_projection", "trial": "random_projection-g8-c2"}
+    found = [record(name, YARDSTICK[name]) for name in YARDSTICKS]
+    found += [record("ridge", 0.03, 1000), record("inversion", 0.01, 1000)]
+    beside = [record(name, (YARDSTICK | {"key": 0.02})[name], **control) for name in YARDSTICKS]
+    beside += [record("ridge", 0.021, k, **control) for k in (100, 1000)]
+    beside = [dataclasses.replace(one, batch_size=0) for one in beside]
+    summary = summarise_attacks([*found, *beside])
+    table = pairs_to_unmask(summary)[["latent, data", "the key", "pairs to within 10% of the key"]]
+    assert table.to_numpy().tolist() == [
+        ["8+2, toy", "0.0100", "at most 1,000"], ["random projection, 10, toy", "0.0200", "at most 100"]
+    ]  # fmt: skip
+    assert plain_words(summary)[1].startswith("What do leaked pairs undo? random projection, 10, toy: up to 1,000")
+    learned = [classified("a", 0.9), classified("a", 0.8, "noise@1")]
+    learned += [dataclasses.replace(classified(control["trial"], 0.7, control["representation"]), batch_size=0)]
+    noisy = record("ridge", 0.05, 1000, representation="noise@1")
+    summary = summarise_attacks([*found, *beside, noisy])
+    front = traded(summary, use([*found, *beside, noisy, *learned]))
+    front_chart(tmp_path, front)
+    numbers = pd.read_csv(tmp_path / "traded.csv")[["latent", "defence", "accuracy", "mse"]].to_numpy().tolist()
+    assert sorted(numbers) == [
+        ["8+2", "noise@1", 0.8, 0.05], ["8+2", "none", 0.9, 0.03], ["random projection, 10", "none", 0.7, 0.021]
+    ]  # fmt: skip
+    views.curve(tmp_path, summary)
+    drawn = pd.read_csv(tmp_path / "unmasking.csv")
+    assert drawn.loc[drawn["representation"] == "random_projection", "k"].tolist() == [100, 1000]
 
 
 def test_use_is_that_of_the_encoders_that_were_attacked():
