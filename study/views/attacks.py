@@ -214,7 +214,7 @@ def _lines(axis: Axes, place: dict[str, Any], summary: Summary) -> list[dict[str
         if mine:
             label = f"{ATTACKERS['ridge'].partition(', ')[2]}, {name.replace('_', ' ')}"
             at = [(r["k"], r["mse"]["mean"]) for r in mine]
-            axis.plot(*zip(*at, strict=True), color="#888888", marker=".", label=label)
+            axis.plot(*zip(*at, strict=True), color="#888888", linestyle="-", marker=".", label=label)
             used += mine
     axis.axhline(place["key"], color="#222222", linestyle="--", linewidth=1, label="matching decoder")
     axis.axhline(place["mean_image"], color="#222222", linestyle=":", linewidth=1, label="mean image")
