@@ -31,6 +31,9 @@ from study.records import Record
 CONTROLS = ("mean_image", "random_latent", "random_image")
 YARDSTICKS = ("key", *CONTROLS, "clear")
 
+#: Without these nothing is told of an encoder or a control; a control has no prior to take a random latent from.
+NEEDED = tuple(name for name in YARDSTICKS if name != "random_latent")
+
 #: What is attacked as it came from a map of images to vectors: an encoder's, or a control's.
 BARE = ("masked", *attacks.LINEAR)
 

@@ -15,7 +15,7 @@ from attacks import AttacksConfig
 from classifiers import ClassifiersConfig
 from classifiers.together import memory
 from study import datasets
-from study.attack import YARDSTICKS, AttackJob
+from study.attack import NEEDED, YARDSTICKS, AttackJob
 from study.config import Control, StudyConfig, TaskConfig
 from study.config_text import to_plain
 from study.datasets import AttackParts
@@ -212,9 +212,9 @@ def attack_jobs(config: StudyConfig, sources: list[Source], attacked: dict[str, 
     the longest latent.
     """
     encoders = attacked_sources(config.attacks, sources)
-    sizes = dict.fromkeys((source.gaussian, source.categorical) for source in encoders)
+    sizes = {s.gaussian + s.categorical: (s.gaussian, s.categorical) for s in reversed(encoders)}
     plain = dict.fromkeys(encoders, "masked")
-    plain |= {_control(name, *size): name for name in config.attacks.controls for size in sizes}
+    plain |= {_control(name, *size): name for name in config.attacks.controls for size in reversed(sizes.values())}
     for source, bare in plain.items():
         own = _attackers_own(source, sources) if bare == "masked" else None
         for dataset, parts in attacked.items():
@@ -258,11 +258,12 @@ def _ladder(
     config: StudyConfig, own: Source | None, source: Source, bare: str, parts: AttackParts, *, mirrored: bool
 ) -> Iterator[tuple[str, int, int, str]]:
     settings = config.attacks
-    for name in YARDSTICKS:
-        yield name, 0, 0, bare
     if bare != "masked":
+        yield from ((name, 0, 0, bare) for name in NEEDED)
         yield from _with_pairs(config, bare, parts)
         return
+    for name in YARDSTICKS:
+        yield name, 0, 0, bare
     if own and _latent(own) == _latent(source):
         yield "other_decoder", 0, 0, "masked"
     if "transport" in settings.names:

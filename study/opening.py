@@ -122,7 +122,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+#: What studies did that were published before there was a key for it.
+SINCE: dict[str, dict[str, Any]] = {"attacks": {"controls": []}}
+
+
 def _config(path: str, values: Any) -> StudyConfig:
+    for section, earlier in SINCE.items():
+        if isinstance(values, dict) and isinstance(values.get(section, {}), dict):
+            values = values | {section: earlier | values.get(section, {})}
     try:
         config: StudyConfig = from_plain(StudyConfig, values)
     except InputError as error:

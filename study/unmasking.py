@@ -11,7 +11,7 @@ import pandas as pd
 
 from attacks import WITH_PAIRS, grade
 from study.aggregate import POINT, describe, named
-from study.attack import BARE, CONTROLS, YARDSTICKS
+from study.attack import BARE, CONTROLS, NEEDED
 from study.records import Record, frame
 from study.secrecy import COMPARED_AT, NEAR_KEY, pairs_to_reach
 from study.seeds import derive
@@ -66,7 +66,7 @@ def attack_table(records: list[Record]) -> pd.DataFrame:
     table = table.drop_duplicates([*PLACE, "trial", "attack", "k", "draw"], keep="last")
     bare = table["attack"].where(table["representation"].isin(BARE))
     places = [table[key] for key in [*PLACE[:-1], "trial"]]
-    return table[bare.groupby(places).transform(lambda names: set(YARDSTICKS) <= set(names)).astype(bool)]
+    return table[bare.groupby(places).transform(lambda names: set(NEEDED) <= set(names)).astype(bool)]
 
 
 def _plain(keys: Any) -> list[Any]:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from attacks import LINEAR, WITH_PAIRS, WITHOUT_PAIRS
+from attacks import LINEAR, WITH_PAIRS, WITHOUT_PAIRS, AttacksConfig
 from study.artifacts import read_arrays
 from study.attack import BARE, CONTROLS
 from study.records import Record, file_name
@@ -83,7 +83,9 @@ def ladder(summary: Summary) -> pd.DataFrame:
     rows = []
     for row in sorted(summary["attacks"], key=lambda r: (place_name(r), order.index(r["attack"]), r["k"])):
         if row["attack"] != "known_plaintexts":  # it restores what it holds
-            first = {"latent, data": place_name(row), "attacker": ATTACKERS[row["attack"]], "pairs": row["k"] or ""}
+            linear = row["attack"] == "key" and row["representation"] in LINEAR
+            attacker = "its maker, with a linear map back" if linear else ATTACKERS[row["attack"]]
+            first = {"latent, data": place_name(row), "attacker": attacker, "pairs": row["k"] or ""}
             first["images held"] = f"{row['images_n']:,}" if row["images_n"] else ""
             rows.append(first | {name: read(row) for name, read in _COLUMNS.items()} | {"verdict": verdict(row)})
     return pd.DataFrame(rows)
@@ -185,7 +187,7 @@ def curve(folder: Path, summary: Summary) -> list[Shown]:
     caption = (
         "Pairs to unmask: error of images restored by an attacker who holds so many pairs of an image and its masked "
         f"vector; bars are 95% intervals over {repeated(summary)}. Dashed: the matching decoder; dotted: the mean "
-        f"image, which anyone has; grey, where there is one: the same attack on a control of the same length."
+        f"image, which anyone has; grey, where there is one: ridge regression on a control of the same length."
     )
     return [Shown("unmasking", caption, "Mean squared error against leaked pairs, one line an attack", vector=True)]
 
@@ -208,13 +210,13 @@ def _lines(axis: Axes, place: dict[str, Any], summary: Summary) -> list[dict[str
             bars = np.clip([mean - ends[0], ends[1] - mean], 0, None)
             axis.errorbar([r["k"] for r in mine], mean, yerr=bars, label=ATTACKERS[name].partition(", ")[2], capsize=2)
             used += mine
-    for name in LINEAR:
+    for name, style in zip(LINEAR, (":", "-"), strict=True):
         wanted = place | {"variant": "", "batch_size": 0, "representation": name}
         mine = [r for r in summary["attacks"] if place_is(r, wanted) and r["attack"] == "ridge"]
         if mine:
             label = f"{ATTACKERS['ridge'].partition(', ')[2]}, {name.replace('_', ' ')}"
             at = [(r["k"], r["mse"]["mean"]) for r in mine]
-            axis.plot(*zip(*at, strict=True), color="#888888", linestyle="-", marker=".", label=label)
+            axis.plot(*zip(*at, strict=True), color="#888888", linestyle=style, marker=".", label=label)
             used += mine
     axis.axhline(place["key"], color="#222222", linestyle="--", linewidth=1, label="matching decoder")
     axis.axhline(place["mean_image"], color="#222222", linestyle=":", linewidth=1, label="mean image")
@@ -273,12 +275,13 @@ def plain_words(summary: Summary) -> list[str]:
                 f"{row['target']:g}{', which the key misses too' if row['key'] > row['target'] else ''}"
             )
             key = row["reach_key"]
+            owner = "its maker's linear map" if row["representation"] in LINEAR else "the matching decoder"
             near = f"{key:,}{fewest(row, key)} come" if key else f"{row['largest']:,} do not come"
             words.append(
-                f"What do leaked pairs undo? {place_name(row)}: {told}; {near} within 10% of the matching decoder "
+                f"What do leaked pairs undo? {place_name(row)}: {told}; {near} within 10% of {owner} "
                 f"({row['key']:.4f}; the mean image has {row['mean_image']:.4f})."
             )
-            if row["key"] > row["mean_image"]:
+            if row["key"] > row["mean_image"] and row["representation"] not in LINEAR:
                 words.append(
                     f"On {row['dataset']} the matching decoder itself is worse than the mean image: coming near it "
                     f"says nothing, and images like these were not what the autoencoder was trained on."
@@ -293,16 +296,26 @@ def _restored(summary: Summary, place: dict[str, Any], count: int) -> str:
     return with_interval(row["mse"], 4)
 
 
-def lacking(summary: Summary, names: list[str], pairs: list[int]) -> list[str]:
+def lacking(summary: Summary, config: AttacksConfig) -> list[str]:
     """Attacks of a study that has not ended which are not measured everywhere, in words; all, where none is."""
     places = [row for row in summary["unmasking"] if row["representation"] == "masked"]
     made = {(place_name(r), r["attack"], r["k"]) for r in summary["attacks"]}
     told = []
-    for name in names:
-        counts = {place_name(p): [k for k in pairs if k <= p["pool"]] if name in WITH_PAIRS else [0] for p in places}
+    for name in config.names:
+        counts = {
+            place_name(p): [k for k in config.pairs if k <= p["pool"]] if name in WITH_PAIRS else [0] for p in places
+        }
         wanted = {(place, name, k) for place, ks in counts.items() for k in ks}
         if not wanted or wanted - made:
             told.append(f"attack {name}" + (f" in {len(wanted - made)} of {len(wanted)} cases" if wanted else ""))
+    for name in config.controls:
+        done = {(r["gaussian"] + r["categorical"], r["dataset"], r["k"]) for r in summary["attacks"]
+                if (r["representation"], r["attack"]) == (name, "ridge")}  # fmt: skip
+        due = {
+            (p["gaussian"] + p["categorical"], p["dataset"], k) for p in places for k in config.pairs if k <= p["pool"]
+        }
+        if not due or due - done:
+            told.append(f"attacks on {name.replace('_', ' ')}")
     return told
 
 

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from scipy import stats
 
+from attacks import LINEAR
 from study.aggregate import CLASSIFICATION, LEVEL, METRICS, POINT, summarise
 from study.config import InputError
 from study.records import Record, frame, read_records
@@ -101,6 +102,8 @@ def _repeated(records: list[Record]) -> pd.Series[float]:
         for record in table.to_dict("records"):
             for metric in metrics:
                 cell, alike = ((kind, *(f"{record[name]}" for name in some), metric) for some in (names, same))
+                if kind == "attack" and record["representation"] in LINEAR:  # nothing trained: it hardly varies
+                    alike = (*alike, "control")
                 rows.append((cell, alike, record["key"], record[metric]))
     table = pd.DataFrame(rows, columns=["cell", "alike", "key", "value"])
     return table.set_index(["cell", "alike", "key"])["value"].astype(float)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from attacks import WITH_PAIRS
+from attacks import LINEAR, WITH_PAIRS
 from study.aggregate import summarise
 from study.attack import BARE
 from study.records import Record
@@ -77,6 +77,7 @@ def traded(summary: Summary, learned: list[dict[str, Any]]) -> list[Traded]:
     found = []
     for place in sorted(summary["unmasking"], key=lambda r: (r["dataset"], r["gaussian"] + r["categorical"])):
         same = [r for r in summary["unmasking"] if r["dataset"] == place["dataset"] and r["largest"]]
+        same = [r for r in same if _best_use(learned, r)]
         best = _best_use(learned, place)
         if len(same) < 2 or not best or not place["largest"]:
             continue
@@ -209,6 +210,11 @@ def section(folder: Path, summary: Summary, records: list[Record]) -> Section:
         "Re-identification matches restored images and the victims' images one to one: top-1 is the share matched "
         "rightly. An attack that fails here proves nothing: better attackers exist."
     )
+    if any(row["representation"] in LINEAR for row in summary["attacks"]):
+        reading += (
+            " A random projection or principal components stand beside encoders of their length: their maker restores "
+            "by a linear map fitted on the images that autoencoders are trained on, which is their key."
+        )
     learned = use(records)
     front, again = traded(summary, learned), reidentification(summary)
     return Section(

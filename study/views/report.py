@@ -123,7 +123,7 @@ def _missing(folder: Path, config: StudyConfig, summary: Summary, manifest: dict
     restored = {r["images"] for r in summary["reconstruction"]}
     names = ["P", "T", "V", *(f"{task.data} {part}" for task in config.tasks for part in "TV")]
     missing += [f"matched and unmatched pairs on {name}" for name in names if name not in restored]
-    missing += attacks.lacking(summary, list(config.attacks.names), list(config.attacks.pairs))
+    missing += attacks.lacking(summary, config.attacks)
     return [
         f"This study has not ended: all below rests on the records so far. `study run` with the same preset or file "
         f"and `--out {folder}` goes on.",

@@ -12,7 +12,7 @@ from aae.networks import Autoencoder
 from attacks import AttacksConfig
 from classifiers import ClassifiersConfig
 from classifiers.config import ForestConfig
-from study.attack import CONTROLS, YARDSTICKS, AttackJob, Scene, _knowledge, attack, fit_recogniser
+from study.attack import CONTROLS, NEEDED, AttackJob, Scene, _knowledge, attack, fit_recogniser
 from study.config import InputError, LatentPoint, StudyConfig, TaskConfig
 from study.datasets import ImageSet, attack_parts
 from study.defences import defend
@@ -159,10 +159,17 @@ class TestJobs:
         assert {job.source.trial for job in mine} == {"random_projection-g6-c3", "random_projection-g8-c3"}
         first = [(job.attack, job.k, job.draw) for job in mine if job.source.gaussian == 6]
         ridge = [("ridge", k, draw) for k in (10, 30) for draw in (0, 1)]
-        assert sorted(first) == sorted([*((name, 0, 0) for name in YARDSTICKS), *ridge, ("inversion", 30, 0)])
+        assert sorted(first) == sorted([*((name, 0, 0) for name in NEEDED), *ridge, ("inversion", 30, 0)])
         seeds = {job.pairs_seed for job in mine if job.draw == 1}
         assert seeds == {job.pairs_seed for job in jobs if job.draw == 1 and job.representation == "masked"}
         assert {job.source.trial for job in jobs if job not in mine} == {"a", "b", "c"}
+
+    def test_one_control_serves_all_latents_of_one_length(self):
+        sources = [source("a"), dataclasses.replace(source("b", gaussian=5), categorical=4)]
+        config = StudyConfig(attacks=dataclasses.replace(CONFIG, controls=("pca", "random_projection")))
+        jobs = attack_jobs(config, sources, {"toy": attack_parts(toy(), 10, 3)})
+        controls = [job.source.trial for job in jobs if job.source.batch_size == 0]
+        assert list(dict.fromkeys(controls)) == ["pca-g6-c3", "random_projection-g6-c3"]
 
     @pytest.mark.parametrize("every", [True, False])
     def test_what_is_attacked_under_a_defence_is_classified_under_it(self, every):

@@ -1,6 +1,7 @@
 """A study is one TOML file: every key documented, typed, and checked before anything starts."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -244,6 +245,16 @@ class TestGoingOn:
     def test_the_published_study_goes_on_with_its_preset(self):
         published = Path(__file__).parents[2] / "results" / "paper"
         assert refused_changes(read_folder_config(published), read_config("paper", [])) == []
+
+    def test_a_study_of_before_controls_were_attacked_goes_on_with_or_without_them(self, tmp_path):
+        plain = to_plain(read_config("quick", []))
+        del plain["attacks"]["controls"]
+        (tmp_path / "config.json").write_text(json.dumps(plain))
+        old = read_folder_config(tmp_path)
+        assert old.attacks.controls == ()
+        assert refused_changes(old, read_config("quick", [])) == []
+        assert refused_changes(old, read_config("quick", ["attacks.controls=[]"])) == []
+        assert refused_changes(read_config("quick", []), old) == ["attacks.controls = [] (it was ['pca'])"]
 
     @pytest.mark.parametrize(
         "change",

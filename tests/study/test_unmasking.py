@@ -10,7 +10,7 @@ from scipy import stats
 from torch import nn
 
 from attacks import AttacksConfig
-from study.attack import YARDSTICKS
+from study.attack import NEEDED, YARDSTICKS
 from study.records import Record
 from study.secrecy import Secrecy, measure, pairs_to_reach
 from study.unmasking import summarise_attacks
@@ -209,7 +209,7 @@ def test_a_control_that_was_attacked_stands_beside_the_encoders_under_its_own_na
     control = {"representation": "random_projection", "trial": "random_projection-g8-c2"}
     found = [record(name, YARDSTICK[name]) for name in YARDSTICKS]
     found += [record("ridge", 0.03, 1000), record("inversion", 0.01, 1000)]
-    beside = [record(name, (YARDSTICK | {"key": 0.02})[name], **control) for name in YARDSTICKS]
+    beside = [record(name, (YARDSTICK | {"key": 0.02})[name], **control) for name in NEEDED]
     beside += [record("ridge", 0.021, k, **control) for k in (100, 1000)]
     beside = [dataclasses.replace(one, batch_size=0) for one in beside]
     summary = summarise_attacks([*found, *beside])
@@ -219,6 +219,14 @@ def test_a_control_that_was_attacked_stands_beside_the_encoders_under_its_own_na
     ]  # fmt: skip
     assert plain_words(summary)[1].startswith("What do leaked pairs undo? random projection, 10, toy: up to 1,000")
     learned = [classified("a", 0.9), classified("a", 0.8, "noise@1")]
+    assert use_and_secrecy(traded(summary, use([*found, *beside, *learned]))).empty  # of the control no use is known
+    assert views.lacking(summary, AttacksConfig(names=("ridge",), pairs=(1000,))) == []
+    assert views.lacking(summary, AttacksConfig(names=("ridge",), pairs=(1000,), controls=("pca",))) == [
+        "attacks on pca"
+    ]
+    assert views.lacking(summary, AttacksConfig(names=("inversion",), pairs=(10, 1000))) == [
+        "attack inversion in 1 of 2 cases", "attacks on random projection"
+    ]  # fmt: skip
     learned += [dataclasses.replace(classified(control["trial"], 0.7, control["representation"]), batch_size=0)]
     noisy = record("ridge", 0.05, 1000, representation="noise@1")
     summary = summarise_attacks([*found, *beside, noisy])
