@@ -184,10 +184,11 @@ def curve(folder: Path, summary: Summary) -> list[Shown]:
         axis.set_visible(False)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     save(folder, "unmasking", figure, pd.json_normalize(used, sep="_"), vector=True)
+    control = any(row["representation"] in LINEAR for row in used)
     caption = (
         "Pairs to unmask: error of images restored by an attacker who holds so many pairs of an image and its masked "
         f"vector; bars are 95% intervals over {repeated(summary)}. Dashed: the matching decoder; dotted: the mean "
-        f"image, which anyone has; grey, where there is one: ridge regression on a control of the same length."
+        f"image, which anyone has{'; grey: ridge regression on a control of the same length' if control else ''}."
     )
     return [Shown("unmasking", caption, "Mean squared error against leaked pairs, one line an attack", vector=True)]
 
