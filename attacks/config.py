@@ -12,7 +12,7 @@ WITH_PAIRS = ("stitch_orthogonal", "stitch_affine", "stitch_mlp", "ridge", "inve
 #: Attacks with no pairs at all (rung 5).
 WITHOUT_PAIRS = ("moments", "transport")
 
-#: Linear maps that encoders are compared with; who made one restores by the best linear map back.
+#: Linear maps that encoders are compared with; who made one restores by a linear map back.
 Linear = Literal["pca", "random_projection"]
 LINEAR: tuple[Linear, ...] = get_args(Linear)
 

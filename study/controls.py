@@ -92,6 +92,8 @@ class Restoration(nn.Module):
 def fit_restoration(control: nn.Module, train: Images) -> Restoration:
     """How who made a control undoes it: by ridge regression, whose penalty one image in ten chooses.
 
+    `attacks.ridge.fit_ridge` would do it, and hold all pixels of all images at once as doubles.
+
     Args:
         control: of `fit_control`.
         train: the images it was fitted on.
