@@ -38,7 +38,8 @@ class Masker(TransformerMixin, BaseEstimator):
 
     Attributes:
         autoencoder_: the trained networks; whoever holds its decoder can restore.
-        history_: the metrics of each epoch, those of `train_epochs`; held out is the first tenth of the images.
+        history_: the metrics of each epoch, those of `train_epochs`; held out is the first tenth of the images;
+            of fewer than ten the first, which is trained on too.
         n_features_in_: numbers in one image.
 
     Raises:

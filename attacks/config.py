@@ -52,7 +52,8 @@ class AttacksConfig:
     whole multiples of S deviations), `dropped@S` (a share S)."""
     controls: tuple[Linear, ...] = ("random_projection",)
     """Linear maps to as many numbers, attacked beside the encoders by ridge, and with the most pairs by inversion where
-    that is among `names`: any of pca and random_projection. What training is worth as a mask is the difference."""
+    that is among `names`, and with transport by who has the images in another order: any of pca and random_projection.
+    What training is worth as a mask is the difference."""
     penalties: tuple[float, ...] = (1e-12, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e4)
     """Of every ridge regression, in units of the largest squared singular value; the attacker's pairs choose."""
     width: int = 8

@@ -80,7 +80,7 @@ def fit_corrected(
         base = fit_ridge(vectors_KD[kept], targets_KP[kept], config.penalties)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            correction = _Correction(base, _deviations(vectors_KD, 1e-12), config.width, shape)
+            correction = _Correction(base, vectors_KD[kept], _deviations(vectors_KD, 1e-12), config.width, shape)
         learned, tested = ((vectors_KD[part], targets_KP[part]) for part in (kept, held))
         error_N = _train(correction, learned, tested, config, seed)
         gain_N = whole.left_out[held] - error_N
@@ -100,11 +100,17 @@ class _Correction(nn.Module):
 
     A mask bends what a linear map could undo. Here residual blocks learn to straighten the vectors, and the regression
     stays as it was fitted. All of it adds nothing before the first step.
+
+    The blocks see no component outside what it was among the pairs they learn from: of a category that hardly occurs
+    there, a probability of 1e-7 may lie thousands of deviations away.
     """
 
-    def __init__(self, base: Ridge, scale_D: Floats, width: int, shape: tuple[int, ...] | None) -> None:
+    def __init__(
+        self, base: Ridge, learned_KD: Floats, scale_D: Floats, width: int, shape: tuple[int, ...] | None
+    ) -> None:
         super().__init__()
         self.base, self.scale_D = base, scale_D
+        self.least_D, self.most_D = learned_KD.min(axis=0), learned_KD.max(axis=0)
         self.weight_PD = _float32(base.weight * scale_D[:, None]).T.contiguous()
         dimensions = len(scale_D)
         self.blocks = nn.ModuleList(
@@ -114,8 +120,9 @@ class _Correction(nn.Module):
         self.refine = _Refine(width, shape) if shape else None
 
     def inputs(self, vectors_ND: NDArray[np.floating]) -> tuple[Tensor, Tensor]:
-        """Scaled vectors, and what the ridge regression makes of them."""
-        return _float32((vectors_ND - self.base.mean) / self.scale_D), _float32(self.base.predict(vectors_ND))
+        """Scaled vectors, kept within those learned from, and what the ridge regression makes of them as they are."""
+        within_ND = vectors_ND.clip(self.least_D, self.most_D)
+        return _float32((within_ND - self.base.mean) / self.scale_D), _float32(self.base.predict(vectors_ND))
 
     def forward(self, x_BD: Tensor, made_BP: Tensor) -> Tensor:
         """What to add to `made_BP`."""
@@ -211,8 +218,8 @@ def weights(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
 
     It starts from what the inversion makes of vectors that are as straight as the weights can make them. How smooth and
     how long is chosen on a tenth of the attacker's own images that the decoder did not see; no step at all is among the
-    choices. Without enough images to choose on (one more than dimensions, besides those) what the decoder gives is
-    returned.
+    choices. Without enough images to choose on (one more than dimensions, besides those) what the decoder gives of
+    all is returned.
     """
     encoder = knowledge.encoder
     if encoder is None:
@@ -220,9 +227,10 @@ def weights(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
     vectors_KD, pixels_KP = knowledge.pairs("weights")
     rng = np.random.default_rng(seed)
     tried, learned = np.split(rng.permutation(len(vectors_KD)), [max(1, min(100, len(vectors_KD) // 10))])
-    if len(learned) <= vectors_KD.shape[1] + 1:
-        return inversion(knowledge, config, seed)  # nothing to choose on
     straight_KD = knowledge.straightened(vectors_KD).astype(np.float64)
+    if len(learned) <= vectors_KD.shape[1] + 1:  # nothing to choose on
+        predict = fit_corrected(straight_KD, pixels_KP, config, seed, knowledge.images.shape[1:])
+        return knowledge.shaped(predict(knowledge.straightened(knowledge.victims)))
     predict = fit_corrected(straight_KD[learned], pixels_KP[learned], config, seed, knowledge.images.shape[1:])
     encoder = deepcopy(encoder).requires_grad_(False).eval()
     scale_D = _float32(_deviations(vectors_KD, 1e-4))

@@ -20,6 +20,7 @@ _ATTACKS: dict[str, Callable[[Knowledge, AttacksConfig, int], Restored]] = {
     "weights": inversion.weights,
     "moments": alignment.moments,
     "transport": alignment.transport,
+    "known_plaintexts": alignment.known_plaintexts,  # comes with transport, and has no name among those asked for
 }
 
 

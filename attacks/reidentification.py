@@ -61,12 +61,9 @@ def identify(truth_NHWC: NDArray[np.floating], restored_MHWC: NDArray[np.floatin
     scale_R = 1 / np.sqrt(variance_R + FLOOR * variance_R.max(initial=0))
     score_MN = _directions(restored_MR * scale_R) @ _directions(truth_NR * scale_R).T
     for _ in range(ROUNDS):
-        matched_MR = truth_NR[_matching(score_MN)]
-        kept_R = (restored_MR * matched_MR).mean(axis=0) / np.square(matched_MR).mean(axis=0).clip(min=1e-12)
-        error_R = (restored_MR - kept_R * matched_MR).var(axis=0) + 1e-3 * restored_MR.var(axis=0) + 1e-12
-        score_MN = (restored_MR * kept_R / error_R) @ truth_NR.T - np.square(truth_NR) @ (kept_R**2 / error_R) / 2
+        score_MN = likelihood(restored_MR, truth_NR, matching(score_MN))
     score_MN = score_MN.round(9)  # equal candidates are ties, whatever rounding says
-    own_M1, row_M, match_M = np.diag(score_MN)[:, None], np.arange(len(score_MN)), _matching(score_MN)
+    own_M1, row_M, match_M = np.diag(score_MN)[:, None], np.arange(len(score_MN)), matching(score_MN)
     rank_M = 1 + (score_MN > own_M1).sum(axis=1) + ((score_MN == own_M1).sum(axis=1) - 1) / 2
     first_M = score_MN[row_M, match_M] - own_M1[:, 0]
     rank_M += np.where(first_M < 0, 1, np.where(first_M == 0, 0.5, 0))  # the match goes before, wherever it stood
@@ -79,7 +76,19 @@ def grade(top1: float) -> str:
     return "good" if top1 < 0.05 else "moderate" if top1 <= 0.2 else "bad"
 
 
-def _matching(score_MN: Floats) -> NDArray[np.int64]:
+def likelihood(restored_MR: Floats, truth_NR: Floats, match_M: NDArray[np.int64]) -> Floats:
+    """Of every pair, (M, N), up to a term of the row's: what a matching says of how far each component can be believed.
+
+    A component keeps some share of the candidate's, and errs by a normal error.
+    """
+    matched_MR = truth_NR[match_M]
+    kept_R = (restored_MR * matched_MR).mean(axis=0) / np.square(matched_MR).mean(axis=0).clip(min=1e-12)
+    error_R = (restored_MR - kept_R * matched_MR).var(axis=0) + 1e-3 * restored_MR.var(axis=0) + 1e-12
+    score_MN: Floats = (restored_MR * kept_R / error_R) @ truth_NR.T - np.square(truth_NR) @ (kept_R**2 / error_R) / 2
+    return score_MN
+
+
+def matching(score_MN: Floats) -> NDArray[np.int64]:
     """The best one-to-one matching, a candidate for each row; candidates are shuffled, so that a tie is no hint."""
     order_N = np.random.default_rng(0).permutation(score_MN.shape[1])
     return order_N[linear_sum_assignment(-score_MN[:, order_N])[1]]

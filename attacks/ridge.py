@@ -1,6 +1,6 @@
 """Ridge regression that chooses its penalty on the pairs it is given.
 
-Shapes: K pairs, D inputs, P outputs, R singular values, N vectors to predict from.
+Shapes: K pairs, D inputs, P outputs, J judged ones, R singular values, N vectors to predict from.
 """
 
 from __future__ import annotations
@@ -29,8 +29,14 @@ class Ridge:
     """(D, P)."""
     penalty: float
     """The chosen one, in units of the largest squared singular value."""
-    left_out: Floats
-    """Mean squared error of each pair by a fit without it, on the outputs that `judged` picks, (K,)."""
+    residual: Floats
+    """Of each pair by a fit without it, on the outputs that `judged` picks, (K, J)."""
+
+    @property
+    def left_out(self) -> Floats:
+        """Mean squared error of each pair by a fit without it, (K,)."""
+        error_K: Floats = np.square(self.residual).mean(axis=1)
+        return error_K
 
     def predict(self, vectors_ND: NDArray[np.floating]) -> Floats:
         return (vectors_ND - self.mean) @ self.weight + self.offset
@@ -54,19 +60,17 @@ def fit_ridge(vectors_KD: Floats, targets_KP: Floats, penalties: tuple[float, ..
     kept = s_R > max(s_R[0], scale) * max(vectors_KD.shape) * np.finfo(np.float64).eps
     u_KR, s_R, vt_RD = u_KR[:, kept], s_R[kept], vt_RD[kept]
     if not len(s_R):
-        error_KP = judged(centred_KP) * (len(centred_KP) / max(1, len(centred_KP) - 1))
-        left_out_K = np.square(error_KP).mean(axis=1)
-        return Ridge(mean_D, mean_P, np.zeros((len(mean_D), len(mean_P))), max(penalties), left_out_K)
-    seen_KP = judged(centred_KP)
-    projected_RP = u_KR.T @ seen_KP
+        residual_KJ = judged(centred_KP) * (len(centred_KP) / max(1, len(centred_KP) - 1))
+        return Ridge(mean_D, mean_P, np.zeros((len(mean_D), len(mean_P))), max(penalties), residual_KJ)
+    seen_KJ = judged(centred_KP)
+    projected_RJ = u_KR.T @ seen_KJ
 
     def left_out(penalty: float) -> Floats:
         shrink_R = s_R**2 / (s_R**2 + penalty * s_R[0] ** 2)
         leverage_K = 1 / len(u_KR) + (u_KR**2) @ shrink_R
-        error_KP = (seen_KP - (u_KR * shrink_R) @ projected_RP) / np.maximum(1 - leverage_K, 1e-15)[:, None]
-        left_out_K: Floats = np.square(error_KP).mean(axis=1)
-        return left_out_K
+        residual_KJ: Floats = (seen_KJ - (u_KR * shrink_R) @ projected_RJ) / np.maximum(1 - leverage_K, 1e-15)[:, None]
+        return residual_KJ
 
-    penalty = min(sorted(penalties), key=lambda penalty: left_out(penalty).mean())
+    penalty = min(sorted(penalties), key=lambda penalty: np.square(left_out(penalty)).mean(axis=1).mean())
     weight_DP = (vt_RD.T * (s_R / (s_R**2 + penalty * s_R[0] ** 2))) @ (u_KR.T @ centred_KP)
     return Ridge(mean_D, mean_P, weight_DP, penalty, left_out(penalty))

@@ -153,10 +153,7 @@ def _restored(job: AttackJob, scene: Scene, victims: Labels, config: AttacksConf
     if name in ("random_image", "clear"):
         taken = victims[derangement(len(victims), rng)] if name == "random_image" else victims
         return scene.images[taken].astype(np.float32) / np.float32(255)
-    knowledge = _knowledge(job, scene, victims, config, rng)
-    if name == "known_plaintexts":
-        return attacks.restore("transport", knowledge, replace(config, matched=len(victims)), job.seed)
-    return attacks.restore(name, knowledge, config, job.seed)
+    return attacks.restore(name, _knowledge(job, scene, victims, config, rng), config, job.seed)
 
 
 def _of_both_views(job: AttackJob, scene: Scene, victims: Labels, config: AttacksConfig) -> Restored:

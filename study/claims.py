@@ -426,6 +426,8 @@ def _losses(trials: list[Row], histories: Histories) -> Iterator[Row]:
             if not all(name in epoch for run in runs for epoch in (run[0], run[-1])):
                 continue
             paths = [[epoch[name] for epoch in run] for run in runs]
+            if any(min(path) == max(path) for path in paths):  # its weight is 0
+                continue
             for what, values in {
                 "last epoch less first": [path[-1] - path[0] for path in paths],
                 "rank correlation with the epoch": [stats.spearmanr(range(len(p)), p).statistic for p in paths],

@@ -176,7 +176,7 @@ def _run(options: argparse.Namespace) -> None:
     host, _, port = (options.address or "").rpartition(":")
     if options.address not in (None, "auto") and not (host and port.isdecimal()):
         raise InputError(f"--address {options.address}: must be `auto` or HOST:PORT")
-    out = (options.out or Path("results") / Path(options.study).stem).resolve()
+    out = Path(os.path.realpath(options.out or Path("results") / Path(options.study).stem))
     from study.run import run
     from study.views.terminal import Progress, print_end
 

@@ -107,16 +107,17 @@ def _train(options: argparse.Namespace) -> None:
     import torch
 
     from aae.keys import keeps_private
+    from aae.training import DivergedError
     from engine import claim
     from study import datasets
-    from study.opening import NOT_PRIVATE
+    from study.opening import NOT_PRIVATE, autoencoder_data
     from study.trial import read_progress, run_trial, trial_specs
 
     torch.set_num_threads(config.resources.cpu)  # as in a study, whose trials these numbers then equal
     spec = trial_specs(config)[0]
     size, channels = config.network.image_size, config.network.channels
     data = datasets.load(config.data.autoencoder, options.data_dir, size=size, channels=channels)
-    train, held_out = datasets.autoencoder_parts(data, config.data)
+    train, held_out = datasets.autoencoder_parts(autoencoder_data(data, config), config.data)
     if spec.config.training.batch_size > len(train):
         raise InputError(f"batch_size = {spec.config.training.batch_size}: there are {len(train)} training images")
     if options.out.exists() and any(options.out.iterdir()):
@@ -125,13 +126,16 @@ def _train(options: argparse.Namespace) -> None:
             raise InputError(f"{options.out}: is not empty and holds no trial: choose another --out")
         if begun[0] != spec:
             raise InputError(f"{options.out}: holds trial {begun[0].id}, and this is {spec.id}: choose another --out")
-    for metrics in run_trial(spec, train, held_out, options.out, device=claim(config.resources.gpu)):
-        print(
-            f"epoch {metrics['epoch']:.0f}/{spec.config.training.epochs}: reconstruction "
-            f"{metrics['reconstruction_loss']:.5f}, held-out MSE {metrics['held_out_mse']:.5f}",
-            file=sys.stderr,
-            flush=True,
-        )
+    try:
+        for metrics in run_trial(spec, train, held_out, options.out, device=claim(config.resources.gpu)):
+            print(
+                f"epoch {metrics['epoch']:.0f}/{spec.config.training.epochs}: reconstruction "
+                f"{metrics['reconstruction_loss']:.5f}, held-out MSE {metrics['held_out_mse']:.5f}",
+                file=sys.stderr,
+                flush=True,
+            )
+    except DivergedError as error:
+        raise InputError(f"{options.out}: {error}: lower training.learning_rate, and choose another --out") from None
     if not keeps_private(options.out):
         print(f"{options.out}: {NOT_PRIVATE}", file=sys.stderr)
     print(f"encoder  {options.out / 'encoder.safetensors'}\nkey      {options.out / 'decoder.safetensors'}")
@@ -213,6 +217,8 @@ def _learn(options: argparse.Namespace) -> None:
     splits, seed = (default if given is None else given for given, default in ((options.splits, 5), (options.seed, 0)))
     if not 1 <= splits <= 1000:
         raise InputError(f"--splits {splits}: must be from 1 to 1000")
+    if options.save and options.out and options.save.absolute() == options.out.absolute():
+        raise InputError(f"--save {options.save}: --out names the same file: choose two")
     for option in ("save", "out"):
         path = getattr(options, option)
         if path and path.exists():
@@ -263,8 +269,12 @@ def _passphrase(options: argparse.Namespace, *, twice: bool = False) -> str:
         return content.partition("\n")[0]
     if not sys.stdin.isatty():
         raise InputError("a passphrase is needed, and there is no terminal to ask on: give --passphrase-file")
-    given = getpass.getpass("passphrase: ")
-    if twice and getpass.getpass("once more: ") != given:
+    try:
+        given = getpass.getpass("passphrase: ")
+        again = getpass.getpass("once more: ") if twice else given
+    except EOFError:
+        raise InputError("no passphrase was given: nothing was done") from None
+    if again != given:
         raise InputError("the two passphrases differ: nothing was locked")
     return given
 

@@ -269,6 +269,17 @@ class Split:
     validation: Labels
     test: Labels
 
+    def check(self, data: ImageSet, protocol: str) -> None:
+        """Raise `InputError` for a class that can be drawn and has no image in some part."""
+        classes = np.unique(data.train_labels)
+        for part, indices in vars(self).items():
+            lacking = np.setdiff1d(classes, data.labels[indices])
+            if len(lacking) and (len(indices) or part != "validation"):  # some classifiers need none of that
+                raise InputError(
+                    f"tasks: {data.name}: class {data.class_names[lacking[0]]!r} has no {part} image in protocol "
+                    f"{protocol}: give more images of it, or leave it out"
+                )
+
 
 def split(data: ImageSet, protocol: str, classifier: str, seed: int) -> Split:
     """The one place where labelled images are split.

@@ -136,7 +136,11 @@ def _fitted(
     vectors: Vectors, labels: Labels, train: Labels, validation: Labels, classifier: Any
 ) -> tuple[StandardScaler, Any]:
     scaler = StandardScaler().fit(vectors[train])
-    parts = [(scaler.transform(vectors[part]).astype(np.float32), labels[part]) for part in (train, validation)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = scaler.transform(vectors).astype(np.float32)
+    if not np.isfinite(scaled).all():
+        raise InputError("masked forms: hold numbers too large to learn from: mask the pictures again")
+    parts = [(scaled[part], labels[part]) for part in (train, validation)]
     return scaler, classifiers.fit(classifier, *parts)
 
 

@@ -40,7 +40,7 @@ def source_of(spec: TrialSpec, config: StudyConfig) -> Source:
         decided = to_plain(AutoencoderConfig(training=TrainingConfig(recipe=recipe, whiten=whiten)))
         implied["couplings"] = decided["network"]["couplings"]
     other = [
-        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+        f"{key} {_short(value)}"
         for room in ("network", "training")
         for key, value in own[room].items()
         if key != "batch_size" and value != implied.get(key, usual[room][key])
@@ -53,6 +53,12 @@ def source_of(spec: TrialSpec, config: StudyConfig) -> Source:
         instance=spec.instance,
         variant=", ".join(other),
     )
+
+
+def _short(value: object) -> str:
+    """A number in three digits, where these tell it from others."""
+    short = f"{value:.3g}" if isinstance(value, float) else ""
+    return short if short and float(short) == value else str(value)
 
 
 def first_instances(specs: list[TrialSpec]) -> list[TrialSpec]:
@@ -260,14 +266,14 @@ def _ladder(
     settings = config.attacks
     if bare != "masked":
         yield from ((name, 0, 0, bare) for name in NEEDED)
+        yield from _in_another_order(settings, bare)
         yield from _with_pairs(config, bare, parts)
         return
     for name in YARDSTICKS:
         yield name, 0, 0, bare
     if own and _latent(own) == _latent(source):
         yield "other_decoder", 0, 0, "masked"
-    if "transport" in settings.names:
-        yield "known_plaintexts", 0, 0, "masked"
+    yield from _in_another_order(settings, bare)
     others = min(settings.draws, max(1, len(parts.public) // settings.public))  # disjoint sets of public images
     for name in settings.names:
         if name not in attacks.WITH_PAIRS:  # those that are trained, or descend, cost too much to be repeated
@@ -277,6 +283,11 @@ def _ladder(
     for otherwise in (*([MIRRORED] if mirrored else []), *settings.defences):
         yield "key", 0, 0, otherwise
         yield from _with_pairs(config, otherwise, parts)
+
+
+def _in_another_order(settings: AttacksConfig, bare: str) -> Iterator[tuple[str, int, int, str]]:
+    if "transport" in settings.names:
+        yield "known_plaintexts", 0, 0, bare
 
 
 def _with_pairs(config: StudyConfig, representation: str, parts: AttackParts) -> Iterator[tuple[str, int, int, str]]:

@@ -118,15 +118,15 @@ OBJECTIVES: dict[str, Objective] = {
     ),
     "length": Objective("minimize", True, "numbers in a masked form", lambda t: float(t.config.latent.length)),
     "pairs_to_unmask": Objective(
-        "maximize", False, "logarithm (base 10) of the leaked pairs that restore images to the target error",
+        "maximize", False, "logarithm (base 10) of the leaked pairs by which ridge regression reaches the target",
         lambda t: t.secrecy.pairs_to_unmask,
     ),
     "mse_at_k": Objective(
-        "maximize", False, "error of what 1,000 leaked pairs, or the nearest number tried, restore",
+        "maximize", False, "error of ridge regression with 1,000 leaked pairs, or the nearest number tried",
         lambda t: t.secrecy.mse_at_k
     ),
     "reidentification": Objective(
-        "minimize", False, "share of images found again with 30 leaked pairs, or the nearest number tried",
+        "minimize", False, "share found again by ridge regression with 30 leaked pairs, or the nearest number tried",
         lambda t: t.secrecy.reidentification,
     ),
 }  # fmt: skip

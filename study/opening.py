@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def load_data(config: StudyConfig, data_dir: Path) -> Data:
         if (other := files.setdefault(file_name(task.data), task.data)) != task.data:
             raise InputError(f"tasks: {other!r} and {task.data!r} would share files of artifacts/: rename one of them")
     tasks = {task.data: datasets.with_test_part(loaded[task.data], config.seed) for task in config.tasks}
-    autoencoder = tasks.get(config.data.autoencoder, loaded[config.data.autoencoder])  # test images train nothing
+    autoencoder = autoencoder_data(loaded[config.data.autoencoder], config)
     train, held_out = datasets.autoencoder_parts(autoencoder, config.data)
     for point in config.latents:
         batch = config.autoencoder(point).training.batch_size
@@ -59,6 +60,9 @@ def load_data(config: StudyConfig, data_dir: Path) -> Data:
     for task in config.tasks:
         for count in task.classes:
             datasets.draws(tasks[task.data], count, 1, config.seed)
+        for protocol in config.protocols:
+            for classifier in config.classifiers.names:
+                datasets.split(tasks[task.data], protocol, classifier, config.seed).check(tasks[task.data], protocol)
         if config.attacks.names:
             parts = datasets.attack_parts(tasks[task.data], config.attacks.victims, config.seed)
             paired = config.attacks.defences or not set(WITH_PAIRS).isdisjoint(config.attacks.names)
@@ -70,14 +74,27 @@ def load_data(config: StudyConfig, data_dir: Path) -> Data:
     return Data(autoencoder, train, held_out, tasks)
 
 
-def check_folder(out: Path, config: StudyConfig) -> None:
-    """Raise `InputError` unless a study of this configuration can begin or go on in the folder."""
+def autoencoder_data(data: ImageSet, config: StudyConfig) -> ImageSet:
+    """What autoencoders may see of a set: the test images of a task train nothing."""
+    is_task = any(task.data == data.name for task in config.tasks)
+    return datasets.with_test_part(data, config.seed) if is_task else data
+
+
+def check_folder(out: Path, config: StudyConfig, data: Iterable[ImageSet]) -> None:
+    """Raise `InputError` unless a study of this configuration, on this data, can begin or go on in the folder."""
     there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     if not there.is_dir():
         raise InputError(f"{out}: cannot be written ({there} is not a folder): choose another --out")
     kept = out / "config.json"
     if kept.exists():
         refuse_another(str(out), kept.read_bytes(), config=config, instead="--out")
+        known = read_manifest(out)["data"] if (out / "manifest.json").exists() else {}
+        for found in data:
+            if found.name in known and known[found.name]["sha256"] != found.digest():
+                raise InputError(
+                    f"{out}: was measured on another {found.name} (SHA-256 {known[found.name]['sha256'][:12]}, now "
+                    f"{found.digest()[:12]}): bring that back, or choose another --out"
+                )
     elif out.exists() and any(path.name not in BEFORE or path.stat().st_size for path in out.iterdir()):
         raise InputError(f"{out}: is not empty and holds no study: choose another --out")
 

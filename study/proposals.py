@@ -262,7 +262,7 @@ def _storage(url: str) -> BaseStorage:
     except ImportError:
         raise InputError(
             f"search.storage = {url!r}: needs the driver of its database: for postgresql+psycopg:// "
-            f"pip install 'masked-study[postgres]'"
+            f"pip install '.[postgres]'"
         ) from None
     except Exception as error:
         reason = " ".join(str(error).split())[:160]

@@ -63,7 +63,8 @@ def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, pro
     """
     data = load_data(config, data_dir)
     specs = given_specs(config) if config.encoders.from_ else trial_specs(config)
-    check_folder(out, config)
+    sets = [data.autoencoder, *data.tasks.values()]
+    check_folder(out, config, sets)
     if config.search.trials:
         objectives.check(config, len(data.train))
     from study.cluster import check_nodes, connected  # Ray takes seconds to import: bad input is told before
@@ -75,7 +76,7 @@ def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, pro
         locked(out),  # before anything is written: another driver's folder is not ours to change
         opened(config.storage, out, allowed) as storage,
     ):
-        check_folder(out, config)  # again: an earlier driver's may have come
+        check_folder(out, config, sets)  # again: an earlier driver's may have come
         with RecordFile(out, storage.check) as records:
             open_folder(out, config)
             if waiting:
@@ -85,7 +86,7 @@ def run(config: StudyConfig, out: Path, data_dir: Path, address: str | None, pro
                 progress.note(f"{out}: {NOT_PRIVATE}")
             if address:
                 check_nodes(out, storage.bucket)
-            write_manifest(out, config, specs, [data.autoencoder, *data.tasks.values()])
+            write_manifest(out, config, specs, sets)
             if config.search.trials:
                 specs = _search(config, data, out, storage, records, progress)
             done = _trials(config, specs, data, out, storage, records, progress)
@@ -169,6 +170,7 @@ def _trials(
         if ended.status != "complete":
             shutil.rmtree(out / "trials" / ended.spec.id, ignore_errors=True)
 
+    storage.carry()  # trials look for what is finished where they run
     bench, concurrent = _bench(config, data), config.search.concurrent
     run_trials(missing, bench, out, storage.bucket, config.resources, concurrent, searched, shown.epoch, on_end)
     failed = {r.trial for r in records.records if r.kind == "trial" and r.what["status"] != "complete"}
@@ -302,7 +304,7 @@ def _classification(
 
     jobs = classification_jobs(config, specs, data)
     missing = [job for job in jobs if not records.keys.issuperset(job.keys.values())]
-    sizes = {name: len(d.labels) // len(d.class_names) for name, d in data.tasks.items()}
+    sizes = class_sizes(data)
     progress.phase("classification", len(missing), sum(cost(job, sizes) for job in missing))
     if not missing:
         return
@@ -323,6 +325,11 @@ def _classification(
             f"accuracy {record.metrics['accuracy']:.3f}",
             cost(job, sizes),
         )
+
+
+def class_sizes(data: Data) -> dict[str, int]:
+    """Images of a class in each data set; a class that is named may have none."""
+    return {name: len(d.labels) // len(np.unique(d.labels)) for name, d in data.tasks.items()}
 
 
 def _add_controls(

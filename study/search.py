@@ -27,6 +27,7 @@ from study.config import InputError, ResourcesConfig, StudyConfig
 from study.objectives import OBJECTIVES, Bench, Trained, directions, measure
 from study.proposals import Mirrors, Proposals
 from study.records import Record, RecordFile, write_whole
+from study.shapes import read_json
 from study.storage import trial_folder
 from study.trial import TrialSpec, run_trial
 
@@ -370,7 +371,7 @@ def _started(folder: Path, finished: set[str]) -> Iterator[dict[str, Any]]:
             torn.parent.rmdir()  # unless there is more in it
     for path in sorted((folder / "trials").glob(f"*/{STARTED}"), key=lambda path: path.stat().st_mtime):
         if path.parent.name not in finished:
-            yield json.loads(path.read_text())
+            yield read_json(path, {})
 
 
 def _places(resources: ResourcesConfig) -> int:

@@ -93,6 +93,9 @@ class Storage:
     def bring(self, trial: str) -> None:
         """Have the files of a finished trial in the local folder."""
 
+    def carry(self) -> None:
+        """Have all that lies in the local folder where trials look for it."""
+
     def check(self) -> None:
         """Raise `InputError` if another driver has taken over."""
 
@@ -130,7 +133,7 @@ def opened(config: StorageConfig, folder: Path, allowed: Callable[[bytes], None]
     try:
         import boto3  # noqa: F401
     except ImportError:
-        raise InputError("storage.url: needs boto3: pip install 'masked-study[s3]'") from None
+        raise InputError("storage.url: needs boto3: pip install '.[s3]'") from None
     return BucketStorage(Bucket(config.url, config.endpoint), folder, allowed)
 
 
@@ -197,6 +200,10 @@ class BucketStorage(Storage):
             with self._lock:
                 bring_trial(self.bucket, trial, folder)
                 self._up |= {f"trials/{trial}/{path.name}": _state(path) for path in folder.iterdir()}
+
+    def carry(self) -> None:
+        with self._lock:
+            self._carry_all()
 
     def check(self) -> None:
         if self._lost:
@@ -310,7 +317,10 @@ class BucketStorage(Storage):
         """Have everything that is in the bucket in the local folder."""
         there = self.bucket.listing()
         if "config.json" in there:  # before anything is brought
-            self._allowed(self.bucket.get("config.json"))
+            kept = self.bucket.get("config.json")
+            self._allowed(kept)
+            if not (self._folder / "config.json").exists():  # first: what is cut off after this goes on
+                write_whole(self._folder / "config.json", kept)
         self._bring_records(sorted(name for name in there if name.startswith(_SEGMENTS)))
         for name, stored in there.items():
             pure = PurePosixPath(name)

@@ -177,7 +177,7 @@ def _percent(cell: dict[str, Any]) -> str:
 
 
 def _attackers(summary: Summary) -> pd.DataFrame:
-    """The smallest error of each kind of attacker, beside the key and the mean image."""
+    """The smallest error of each kind of attacker and the most found again, beside the key and the mean image."""
     kinds = {"the owner, with the key": ("key",), **{text: _names(name) for name, text in HOLDS.items()}}
     kinds["nothing: the mean image"] = ("mean_image",)
     kinds["the clear images themselves"] = ("clear",)
@@ -194,7 +194,7 @@ def _attackers(summary: Summary) -> pd.DataFrame:
                         "who holds": holds + (f" ({count:,})" if count else ""),
                         "MSE": attacks.with_interval(best["mse"], 4) if restored else "",
                         "class recognised": _percent(best["recognised"]) if restored else "",
-                        "finds the image": _percent(best["top1"]),
+                        "finds the image": _percent(max((r["top1"] for r in found), key=lambda cell: cell["mean"])),
                         "on images": f"{best['n']:,}",
                         "verdict": attacks.verdict(best) if restored else "",
                     }

@@ -22,6 +22,7 @@ mpl.use("Agg")
 from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
@@ -128,19 +129,20 @@ def accuracy(folder: Path, summary: Summary, protocol: str) -> list[Shown]:
     )
     figure.set_layout_engine("constrained", h_pad=0.1)
     for axis, panel in zip(axes.flat, panels, strict=False):
+        counts = sorted({r["classes"] for r in rows if _panel(r) == panel})
+        axis.set_xticks(range(len(counts)), map(str, counts))
         for offset, (classifier, label) in enumerate(NAMES.items()):
             points = sorted(
                 (r for r in rows if _panel(r) == panel and r["classifier"] == classifier), key=lambda r: r["classes"]
             )
             if points:
-                position = [i + (offset - 1.5) * 0.09 for i in range(len(points))]
+                position = [counts.index(p["classes"]) + (offset - 1.5) * 0.09 for p in points]
                 (drawn, *_) = axis.errorbar(
                     position, [p["accuracy"]["mean"] for p in points], yerr=_bars(points), label=label, capsize=2
                 )
                 if is_papers(points[0]):
                     theirs = [p["accuracy"].get("paper", {}).get("mean", math.nan) for p in points]
                     axis.plot(position, theirs, linestyle="none", **PAPERS | {"color": drawn.get_color()})
-                axis.set_xticks(range(len(points)), [str(p["classes"]) for p in points])
         axis.set(title=literal(f"{panel[0]}, latent {panel[-1]}"), xlabel="number of classes")
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy")
@@ -374,12 +376,16 @@ def literal(text: str) -> str:
 
 
 def strip(axis: Axes, images: NDArray[Any]) -> None:
-    """Show images, (N, H, W), (N, H, W, 1) or uint8 (N, H, W, 3), side by side; grey is scaled over all of them."""
+    """Show images, (N, H, W), (N, H, W, 1) or uint8 (N, H, W, 3), side by side.
+
+    Numbers that are no pixels are grey, from the least to the largest of all.
+    """
     if images.ndim == 4 and images.shape[-1] == 3:
         colours = np.concatenate((images / 255, np.ones((*images.shape[:3], 1))), axis=-1)
     else:
         grey = images.reshape(images.shape[:3]).astype(np.float64)
-        colours = colormaps["gray"]((grey - grey.min()) / max(np.ptp(grey), 1e-12))
+        least, span = (0, 255) if images.dtype == np.uint8 else (grey.min(), max(np.ptp(grey), 1e-12))
+        colours = colormaps["gray"]((grey - least) / span)
     gap = max(1, images.shape[2] // 10)
     spaced = np.pad(colours, ((0, 0), (0, 0), (0, gap), (0, 0)))  # transparent
     picture(axis, np.concatenate(spaced, axis=1)[:, :-gap])
@@ -389,7 +395,8 @@ def picture(axis: Axes, image: NDArray[Any]) -> None:
     """Show one image, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), without axes."""
     axis.set_axis_on()
     grey = image.ndim == 2 or image.shape[-1] == 1
-    axis.imshow(image.squeeze(), cmap="gray" if grey else None, interpolation="nearest")
+    norm = Normalize(0, 255) if grey and image.dtype == np.uint8 else None
+    axis.imshow(image.squeeze(), cmap="gray" if grey else None, norm=norm, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
     axis.grid(visible=False)
     for spine in axis.spines.values():

@@ -60,11 +60,13 @@ def write_classification(target: Path, content: Summary, records: list[Record]) 
 
 
 def _learned_from(row: dict[str, Any]) -> str:
-    """A latent configuration, or a control and its length."""
-    point = f"g{row['gaussian']}-c{row['categorical']}"
-    if row["representation"] == "masked":
-        return f"{point}-b{row['batch_size']}" + (f"-{tag_name(row['variant'])}" if row["variant"] else "")
-    return "raw" if row["representation"] == "raw" else f"{row['representation']}-{point}"
+    """A latent configuration, with what was done to its masked forms, or a control and its length."""
+    if row["representation"] == "raw":
+        return "raw"
+    trained = (f"b{row['batch_size']}",) if row["batch_size"] else ()  # a control has no batches
+    varied = (tag_name(row["variant"]),) if row["variant"] else ()
+    point = "-".join((f"g{row['gaussian']}", f"c{row['categorical']}", *trained, *varied))
+    return point if row["representation"] == "masked" else f"{row['representation']}-{point}"
 
 
 def _cells(records: list[Record]) -> Iterator[tuple[str, list[Record]]]:

@@ -337,6 +337,59 @@ def test_transport_undoes_a_mask_that_keeps_order_and_shape_of_the_cloud():
         assert error < 0.2 * mean_image, name
 
 
+def scattered(count, seed):
+    """Images of six independent skewed factors, so that hardly two are alike."""
+    factors = np.random.default_rng(seed).exponential(size=(count, 6)) * [40, 32, 25, 20, 16, 12]
+    basis = ortho_group.rvs(D, random_state=1)[:6].reshape(6, SIDE, SIDE, 1)
+    return (100 + np.tensordot(factors, basis, 1)).clip(0, 255).astype(np.uint8)
+
+
+class TestKnownPlaintexts:
+    @pytest.mark.parametrize("stretch", [1.0, 2.0])
+    def test_the_very_images_in_another_order_undo_a_mask_that_keeps_distances_more_or_less(self, stretch):
+        victims = scattered(300, 2)
+        scale = np.linspace(1, stretch, D)
+        masked = pixels(victims).reshape(len(victims), -1) * scale @ ortho_group.rvs(D, random_state=0)
+        shuffled = victims[np.random.default_rng(4).permutation(len(victims))]
+        restored = restore("known_plaintexts", Knowledge(victims=masked, images=shuffled), QUICK, 3)
+        assert np.square(restored - pixels(victims)).mean() < 1e-8
+
+    def test_vectors_independent_of_the_images_tell_nothing(self):
+        victims = scattered(300, 2)
+        masked = np.random.default_rng(5).standard_normal((len(victims), D))
+        restored = restore("known_plaintexts", Knowledge(victims=masked, images=victims[::-1]), QUICK, 3)
+        assert np.square(restored - pixels(victims)).mean() > 0.9 * pixels(victims).var(axis=0).mean()
+
+    def test_vectors_that_do_not_vary_give_the_mean_image(self):
+        victims = scattered(30, 2)
+        knowledge = Knowledge(victims=np.full((30, D), 0.3), images=victims[::-1])
+        restored = restore("known_plaintexts", knowledge, QUICK, 3)
+        np.testing.assert_allclose(restored, np.broadcast_to(pixels(victims).mean(axis=0), restored.shape), atol=1e-6)
+
+    def test_other_images_than_the_victims_are_told(self):
+        with pytest.raises(ValueError, match="2 victims and 3 images"):
+            restore("known_plaintexts", Knowledge(victims=np.ones((2, D)), images=scattered(3, 1)), QUICK, 3)
+
+
+def test_a_component_that_hardly_occurs_among_the_pairs_does_not_wreck_a_victim():
+    """As the probability of a rare category: 1e-12 among the pairs, 1e-7 for one victim."""
+    matrix = np.random.default_rng(1).standard_normal((D, D)) * 2
+
+    def mask(images, rare):
+        bent = np.sin(pixels(images).reshape(len(images), -1) @ matrix)
+        return np.concatenate((bent, rare * np.random.default_rng(len(images)).random((len(images), 1))), axis=1)
+
+    images, victims = some_images(1500, 1), some_images(200, 2)
+    masked = mask(victims, 1e-11)
+    knowledge = Knowledge(victims=masked, images=images, masked=mask(images, 1e-11))
+    config = AttacksConfig(width=16, steps=400)
+    usual = restore("inversion", knowledge, config, 3)
+    masked[0, -1] = 1e-7
+    rare = restore("inversion", replace(knowledge, victims=masked), config, 3)
+    assert np.abs(rare[0] - usual[0]).max() < 0.05
+    np.testing.assert_array_equal(rare[1:], usual[1:])
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
@@ -384,10 +437,11 @@ def test_known_weights_straighten_what_they_can():
     def mask(images):
         return Bent()(torch.from_numpy(pixels(images)).permute(0, 3, 1, 2)).numpy()
 
-    knowledge = knows("weights", 60, mask, victims, Bent())
     settings = replace(QUICK, descents=1)
-    bent, straight = (
-        np.square(restore("weights", one, settings, seed=3) - pixels(victims)).mean()
-        for one in (knowledge, replace(knowledge, straighten=lambda z: np.arcsinh(z) / 4))
-    )
-    assert straight < 1e-8 < bent
+    for k in (60, D + 2):  # of the second, too few are left to choose anything on
+        knowledge = knows("weights", k, mask, victims, Bent())
+        bent, straight = (
+            np.square(restore("weights", one, settings, seed=3) - pixels(victims)).mean()
+            for one in (knowledge, replace(knowledge, straighten=lambda z: np.arcsinh(z) / 4))
+        )
+        assert straight < 1e-8 < bent

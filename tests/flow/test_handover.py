@@ -166,6 +166,14 @@ def test_a_locked_decoder_opens_by_its_passphrase_alone(masked, pairs, tmp_path,
     assert len(list((tmp_path / "x").iterdir())) == 180
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert "there is no terminal" in refused(capsys, "unmask", masked, "--key", key, "--out", tmp_path / "y")
+
+    def left(_):
+        raise EOFError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+        patch.setattr("getpass.getpass", left)
+        assert "no passphrase was given" in refused(capsys, "unmask", masked, "--key", key, "--out", tmp_path / "y")
     phrase.write_text("another long passphrase")
     assert "not the right one" in refused(capsys, "unlock", key, *given)
     phrase.write_text("a long enough passphrase")

@@ -159,7 +159,8 @@ class TestJobs:
         assert {job.source.trial for job in mine} == {"random_projection-g6-c3", "random_projection-g8-c3"}
         first = [(job.attack, job.k, job.draw) for job in mine if job.source.gaussian == 6]
         ridge = [("ridge", k, draw) for k in (10, 30) for draw in (0, 1)]
-        assert sorted(first) == sorted([*((name, 0, 0) for name in NEEDED), *ridge, ("inversion", 30, 0)])
+        bare = [(name, 0, 0) for name in (*NEEDED, "known_plaintexts")]
+        assert sorted(first) == sorted([*bare, *ridge, ("inversion", 30, 0)])
         seeds = {job.pairs_seed for job in mine if job.draw == 1}
         assert seeds == {job.pairs_seed for job in jobs if job.draw == 1 and job.representation == "masked"}
         assert {job.source.trial for job in jobs if job not in mine} == {"a", "b", "c"}

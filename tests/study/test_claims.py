@@ -333,6 +333,12 @@ def test_losses_are_judged_by_their_ends_and_by_their_way():
     ]
 
 
+def test_losses_that_are_switched_off_say_nothing():
+    records = [measured("trial", {"status": "complete"}, {}, trial=f"{i}", instance=i) for i in range(4)]
+    epoch = {"generating_loss": 0.0, "discriminator_loss": 0.0}
+    assert found(records, {f"{i}": [epoch, epoch] for i in range(4)}) == []
+
+
 def test_students_interval_is_scipys():
     values = [0.1, 0.4, 0.2, 0.7]
     mean, interval = students(values)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -98,6 +99,24 @@ class TestClassify:
     def test_what_does_not_go_together_is_told(self, masked, capsys, options, told):
         assert main(["classify", str(masked), *options]) == 2
         assert told in capsys.readouterr().err
+
+    def test_one_file_for_two_things_is_told_before_anything_is_trained(self, masked, tmp_path, capsys):
+        out = tmp_path / "both"
+        assert main(["classify", str(masked), "--save", str(out), "--out", str(out)]) == 2
+        assert "--out names the same file: choose two" in capsys.readouterr().err
+        assert not out.exists()
+
+    def test_numbers_too_large_to_learn_from_are_told(self, masked, tmp_path, capsys):
+        table = pq.read_table(masked)
+        vectors = np.full((table.num_rows, 4), 3.4e38, dtype=np.float32)
+        vectors[::3] *= -1  # less their mean they are no float32
+        place = table.column_names.index("masked")
+        column = pa.ListArray.from_arrays(
+            pa.array(range(0, vectors.size + 1, 4), pa.int32()), pa.array(vectors.ravel())
+        )
+        pq.write_table(table.set_column(place, table.schema.field("masked"), column), tmp_path / "huge.parquet")
+        assert main(["classify", str(tmp_path / "huge.parquet"), "--classifiers", "mlp"]) == 2
+        assert "hold numbers too large to learn from" in capsys.readouterr().err
 
     def test_one_class_is_told_by_its_number(self, mask, tmp_path, capsys):
         draw(tmp_path / "one" / "cat")

@@ -6,9 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from aae.config import NetworkConfig
+from study import datasets
 from study.cli import main
 from study.config import DataConfig, InputError, ResourcesConfig, StudyConfig, TaskConfig
-from study.opening import NOT_PRIVATE, load_data
+from study.manifest import write_manifest
+from study.opening import NOT_PRIVATE, autoencoder_data, check_folder, load_data, open_folder
+from study.run import class_sizes
 
 
 @pytest.fixture
@@ -69,3 +73,62 @@ def test_two_data_sets_that_would_share_files_are_told(tmp_path):
     config = StudyConfig(data=DataConfig(autoencoder="digits"), tasks=tuple(TaskConfig(data=name) for name in names))
     with pytest.raises(InputError, match=r"tasks: .*a-b\.npz' and .*a_b\.npz' would share files .*: rename one"):
         load_data(config, tmp_path)
+
+
+class TestData:
+    """One's own archive: a set that is trained on and a task, without a test part."""
+
+    @pytest.fixture
+    def given(self, tmp_path):
+        """Write so many images of each class; return the configuration of a study of them."""
+
+        def write(*counts, names=(), **changes):
+            labels = np.repeat(np.arange(len(counts)), counts)
+            images = np.random.default_rng(0).integers(0, 256, (len(labels), 8, 8), dtype=np.uint8)
+            np.savez(
+                tmp_path / "own.npz",
+                train_images=images,
+                train_labels=labels,
+                class_names=np.array([*map(str, range(len(counts))), *names]),
+            )
+            own = f"npz:{tmp_path}/own.npz"
+            return StudyConfig(
+                data=DataConfig(autoencoder=own, held_out=10),
+                tasks=(TaskConfig(data=own, classes=(2,)),),
+                network=NetworkConfig(image_size=8, channels=1),
+                **changes,
+            )
+
+        return write
+
+    def test_a_study_does_not_go_on_with_other_images_of_the_same_name(self, given, tmp_path):
+        out, config = tmp_path / "out", given(20, 20, 20)
+        data = load_data(config, tmp_path)
+        sets = [data.autoencoder, *data.tasks.values()]
+        open_folder(out, config)
+        check_folder(out, config, sets)  # a study that was stopped before it wrote where its data came from
+        write_manifest(out, config, [], sets)
+        check_folder(out, config, sets)
+        given(20, 20, 21)
+        before = {path: path.read_bytes() for path in out.iterdir()}
+        with pytest.raises(InputError, match=r"was measured on another npz:.*: bring that back, or choose another"):
+            check_folder(out, config, [load_data(config, tmp_path).autoencoder])
+        assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+    def test_a_class_that_some_part_would_lack_is_told(self, given, tmp_path):
+        with pytest.raises(InputError, match="class '1' has no validation image in protocol paper: give more images"):
+            load_data(given(20, 2, 20), tmp_path)
+        load_data(given(20, 5, 20), tmp_path)
+
+    def test_no_command_trains_on_what_a_task_tests(self, given, tmp_path):
+        config = given(20, 20, 20)
+        data = load_data(config, tmp_path)
+        own = autoencoder_data(datasets.load(config.data.autoencoder, tmp_path, size=8, channels=1), config)
+        tested = {image.tobytes() for image in data.tasks[config.data.autoencoder].test_images}
+        assert tested
+        assert not tested & {image.tobytes() for image in own.train_images}
+        np.testing.assert_array_equal(datasets.autoencoder_parts(own, config.data)[0], data.train)
+
+    def test_more_names_than_images_leave_no_job_without_work(self, given, tmp_path):
+        data = load_data(given(20, 20, 20, names=map(str, range(300))), tmp_path)
+        assert class_sizes(data) == {data.autoencoder.name: 20}

@@ -317,7 +317,7 @@ class TestMirrors:
 
     def test_a_storage_without_its_driver_is_told(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "psycopg", None)
-        with pytest.raises(InputError, match=r"needs the driver of its database: .*masked-study\[postgres\]"):
+        with pytest.raises(InputError, match=r"needs the driver of its database: .*pip install"):
             Mirrors(searching(storage="postgresql+psycopg://lab@127.0.0.1/x"), tmp_path)
 
 

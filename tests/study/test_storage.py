@@ -18,7 +18,7 @@ from study import storage
 from study.bucket import Bucket, StorageError, TakenError
 from study.config import InputError, StorageConfig, StudyConfig
 from study.config_text import to_plain
-from study.opening import refuse_another
+from study.opening import check_folder, refuse_another
 from study.records import Record, RecordFile, read_records
 from study.storage import bring_trial, carry_trial, opened, trial_folder
 
@@ -144,6 +144,34 @@ class TestADriver:
         assert "tables/a.csv" not in up.bucket.listing()
         with at(bucket, here):
             assert [r.key for r in read_records(here)] == ["trial/1", "trial/2", "trial/3"]
+
+    def test_one_that_is_cut_off_as_it_brings_leaves_a_folder_that_goes_on(self, bucket, fast, tmp_path, monkeypatch):
+        here, there = tmp_path / "here", tmp_path / "there"
+        with at(bucket, here), RecordFile(here) as records:
+            (here / "artifacts").mkdir()
+            (here / "artifacts" / "a").write_text("1")
+            (here / "config.json").write_text(json.dumps(to_plain(StudyConfig())))
+            records.append(record(1))
+
+        def cut(self, name, get=Bucket.get):
+            if name == "artifacts/a":
+                raise KeyboardInterrupt
+            return get(self, name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Bucket, "get", cut)
+            with pytest.raises(KeyboardInterrupt), at(bucket, there):
+                pass
+        check_folder(there, StudyConfig(), [])
+        with at(bucket, there):
+            assert (there / "artifacts" / "a").read_text() == "1"
+
+    def test_what_trials_look_for_can_be_carried_at_once(self, bucket, tmp_path):
+        with at(bucket, tmp_path / "here") as up:
+            (tmp_path / "here" / "trials" / "t").mkdir(parents=True)
+            (tmp_path / "here" / "trials" / "t" / "result.json").write_text("{}")
+            up.carry()
+            assert bucket.listing("trials/t/")
 
     def test_a_bucket_with_another_study_is_told_and_neither_side_is_touched(self, bucket, fast, tmp_path):
         mine, other = tmp_path / "mine", tmp_path / "other"

@@ -249,3 +249,39 @@ def test_a_damaged_artifact_is_told(tmp_path):
         (tmp_path / "a.npz").write_bytes(damaged)
         with pytest.raises(InputError, match=r"a\.npz: is damaged .*: remove it"):
             read_arrays(tmp_path / "a.npz")
+
+
+def test_grey_pixels_keep_their_brightness_and_other_numbers_are_spread():
+    from matplotlib import pyplot as plt
+
+    from study.views.figures import picture, strip
+
+    dim = np.full((2, 4, 4, 1), 120, dtype=np.uint8)
+    dim[0, 0, 0] = 124
+    figure, axes = plt.subplots(1, 3)
+    picture(axes[0], dim[0])
+    assert axes[0].images[0].get_clim() == (0, 255)
+    strip(axes[1], dim)
+    shown = np.asarray(axes[1].images[0].get_array())
+    assert np.unique(shown[shown[..., 3] == 1, 0]) == pytest.approx(np.array([120, 124]) / 255, abs=0.01)
+    strip(axes[2], dim.astype(np.float64))
+    assert axes[2].images[0].get_array()[..., 0].max() == 1
+    plt.close(figure)
+
+
+def test_points_of_a_stopped_study_stand_over_their_own_number_of_classes(tmp_path, monkeypatch):
+    from study.views import figures
+
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda _, __, figure, *___, **____: drawn.append(figure))
+    cell = {"mean": 0.5, "sigma": 0.1, "interval": [0.4, 0.6], "draws": 2, "encoders": 1}
+    rows = [
+        {"dataset": "toy", "latent": "4+2", "representation": "masked", "protocol": "shared", "classifier": name}
+        | {"gaussian": 4, "categorical": 2, "batch_size": 4, "variant": "", "classes": classes, "accuracy": cell}
+        for name, counts in (("mlp", (2, 3, 4)), ("adaboost", (2, 4)))
+        for classes in counts
+    ]
+    figures.accuracy(tmp_path, {"classification": rows}, "shared")
+    (axis,) = drawn[0].axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["2", "3", "4"]
+    assert [[round(x) for x in line[0].get_xdata()] for line in axis.containers] == [[0, 1, 2], [0, 2]]

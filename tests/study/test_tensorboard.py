@@ -1,7 +1,7 @@
 """Event files of a study that was never run: records are enough."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -45,6 +45,21 @@ def test_attacks_are_shown_by_leaked_pairs(write):
     assert events.Tags()["scalars"] == [f"{name}/npz_my_set.npz" for name in ATTACK_METRICS]
     shown = [(event.step, round(event.value, 6)) for event in events.Scalars("mse/npz_my_set.npz")]
     assert shown == [(10, 0.3), (100, 0.1)]
+
+
+def test_two_trainings_of_one_latent_never_share_a_run(write):
+    both = [
+        replace(attack(10, 0, mse), key=variant, variant=variant) for mse, variant in ((0.2, ""), (0.4, "whiten False"))
+    ]
+    records = [
+        replace(one, what=one.what | {"representation": name}, key=f"{name}{one.key}")
+        for one in both
+        for name in ("masked", "mirrored")
+    ]
+    for name in ("", "mirrored-"):
+        for run, mse in (("g8-c2-b16", 0.2), ("g8-c2-b16-whiten_False", 0.4)):
+            (event,) = write(*records)(f"attacks/{name}{run}/ridge").Scalars("mse/npz_my_set.npz")
+            assert event.value == pytest.approx(mse)
 
 
 def test_a_trial_that_failed_before_its_first_checkpoint_has_its_row(write):

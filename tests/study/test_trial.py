@@ -1,6 +1,7 @@
 """A trial repeats, and an interrupted one ends as if it had not been."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,19 @@ def test_a_trial_of_before_there_was_a_branch_has_none():
     plain = spec.plain()
     del plain["config"]["network"]["branch"]
     assert TrialSpec.from_plain(plain) == spec
+
+
+def test_two_configurations_have_two_names():
+    recipes = "[{}, {recipe='paper'}]"
+    config = read_config("paper", ["instances=1", f"latents={recipes}"])
+    first = trial_specs(config)[0]
+    rates = (0.001, 0.002, 0.0012341, 0.0012338)
+    specs = [
+        replace(first, config=replace(first.config, training=replace(first.config.training, learning_rate=rate)))
+        for rate in rates
+    ]
+    variants = [source_of(spec, config).variant for spec in specs]
+    assert variants == ["", "learning_rate 0.002", "learning_rate 0.0012341", "learning_rate 0.0012338"]
 
 
 def test_records_name_another_recipe_by_that_alone():
