@@ -33,7 +33,7 @@ def test_one_encoder_meets_every_attack_once(table):
     assert set(table.loc[table["representation"] == "noise@1", "attack"]) == {"key", "ridge", "inversion"}
     control = table[table["representation"] == "random_projection"]
     assert set(control["trial"]) == {"random_projection-g12-c4"}
-    assert set(control["attack"]) == {*NEEDED, "ridge", "inversion"}
+    assert set(control["attack"]) == {*NEEDED, "ridge", "inversion", "known_plaintexts"}
 
 
 def test_every_number_is_finite_and_the_clear_image_is_perfect(table):
