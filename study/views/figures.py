@@ -130,7 +130,6 @@ def accuracy(folder: Path, summary: Summary, protocol: str) -> list[Shown]:
     figure.set_layout_engine("constrained", h_pad=0.1)
     for axis, panel in zip(axes.flat, panels, strict=False):
         counts = sorted({r["classes"] for r in rows if _panel(r) == panel})
-        axis.set_xticks(range(len(counts)), map(str, counts))
         for offset, (classifier, label) in enumerate(NAMES.items()):
             points = sorted(
                 (r for r in rows if _panel(r) == panel and r["classifier"] == classifier), key=lambda r: r["classes"]
@@ -143,6 +142,7 @@ def accuracy(folder: Path, summary: Summary, protocol: str) -> list[Shown]:
                 if is_papers(points[0]):
                     theirs = [p["accuracy"].get("paper", {}).get("mean", math.nan) for p in points]
                     axis.plot(position, theirs, linestyle="none", **PAPERS | {"color": drawn.get_color()})
+        axis.set_xticks(range(len(counts)), map(str, counts))  # after the points, whose limits it widens
         axis.set(title=literal(f"{panel[0]}, latent {panel[-1]}"), xlabel="number of classes")
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy")

@@ -195,7 +195,8 @@ def _claims(summary: Summary) -> Section:
             "attack). A claim about every attacker is never confirmed: an attack that fails proves nothing. "
             "Classifiers are compared in `shared`, paired by draw. Of the attackers named here, `ridge`, `inversion` "
             "and those named `stitch` learn from leaked pairs, `other_decoder` is another instance's, `oracle` may "
-            "mask images of their own, `weights` holds the encoder, `moments` and `transport` hold other images and no pair.",
+            "mask images of their own, `weights` holds the encoder, `moments` and `transport` hold other images and no "
+            "pair.",
             f"Where the paper gives no number the range is ours: comparable, close to and enough mean within "
             f"{COMPARABLE}, faster a ratio above 1, an order of magnitude one above {ORDER:g}, two "
             f"orders of magnitude a ratio above {ORDERS:g}, no significant improvement one below {NEGLIGIBLE}, "

@@ -284,4 +284,6 @@ def test_points_of_a_stopped_study_stand_over_their_own_number_of_classes(tmp_pa
     figures.accuracy(tmp_path, {"classification": rows}, "shared")
     (axis,) = drawn[0].axes
     assert [label.get_text() for label in axis.get_xticklabels()] == ["2", "3", "4"]
+    assert axis.get_xlim()[0] <= 0
+    assert axis.get_xlim()[1] >= 2
     assert [[round(x) for x in line[0].get_xdata()] for line in axis.containers] == [[0, 1, 2], [0, 2]]
