@@ -133,7 +133,6 @@ def _beside_the_paper(summary: Summary) -> str:
             )
     if not told:
         return "Beside the paper: no cell has a counterpart there (latent 384+20, CIFAR-100 and MNIST)."
-    return (
-        f"Beside the paper: {'; '.join(told)}. These cells carry a star. The paper's one Random Forest stands beside "
-        f"two of ours, on class labels and on one-hot targets."
-    )
+    both = {"random_forest", "random_forest_onehot"} <= {r["classifier"] for r in summary["classification"]}
+    forests = " The paper's one Random Forest stands beside two of ours, on class labels and on one-hot targets."
+    return f"Beside the paper: {'; '.join(told)}. These cells carry a star.{forests if both else ''}"
