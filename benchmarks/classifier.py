@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 import numpy as np
 import torch
@@ -79,7 +79,9 @@ def boosting(count: int, classes: int, rounds: int) -> str:
 
 
 if __name__ == "__main__":
-    if "--long" in sys.argv:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--long", action="store_true", help="AdaBoost on 60,000 vectors of ten classes, alone")
+    if parser.parse_args().long:
         print(write_page("classifier", [boosting(60_000, 10, 100)], "python -m benchmarks.classifier --long"))
     else:
         print(write_page("classifier", [network(), boosting(2000, CLASSES, 100)]))

@@ -133,8 +133,8 @@ RULES = {
     **dict.fromkeys(WITH_PAIRS, "pairs"),
 }
 
-#: How an attacker restores that restores nothing of its own.
-HOW = {"known_plaintexts": "transport"}
+#: How an attacker finds an image whose rung says only what it holds.
+HOW = {"known_plaintexts": "distances, then ridge regression"}
 
 
 def reidentification(summary: Summary) -> pd.DataFrame:
@@ -150,7 +150,7 @@ def reidentification(summary: Summary) -> pd.DataFrame:
                 "latent, data": place,
                 "rule": rule,
                 "pairs": k or "",
-                "attack": ATTACKERS[HOW.get(row["attack"], row["attack"])].partition(", ")[2],
+                "attack": HOW.get(row["attack"], ATTACKERS[row["attack"]].partition(", ")[2]),
                 **{
                     name: with_interval(row[key], 3)
                     for name, key in (("top-1", "top1"), ("top-5", "top5"), ("MRR", "mrr"))
