@@ -6,19 +6,23 @@ Shapes: N images, H rows, W columns, C channels; D latent dimensions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aae.networks import Encoder
+from aae.flow import Flow
+from aae.networks import Decoder, Encoder
 from engine import repeatable
 
 #: Images that pass through a network at once. Fixed, because rounding may differ between batch sizes.
 CHUNK = 500
+
+Part = TypeVar("Part", Encoder, Decoder)
 
 
 def mask(encoder: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -51,6 +55,13 @@ def straighten(encoder: Encoder, masked: NDArray[np.floating]) -> NDArray[np.flo
     gaussian = len(encoder.whitening.mean)
     z_NG = torch.from_numpy(masked[:, :gaussian].astype(np.float32)).to(encoder.whitening.mean.device)
     return np.concatenate((encoder.flow.undo(z_NG).cpu().numpy(), masked[:, gaussian:]), axis=1, dtype=np.float32)
+
+
+def without_flow(part: Part) -> Part:
+    """A copy of an encoder or a decoder between images and masked forms as `straighten` gives them."""
+    straight = deepcopy(part)
+    straight.flow = Flow(0, 0)
+    return straight
 
 
 def _chunks(array: NDArray[Any]) -> list[NDArray[Any]]:

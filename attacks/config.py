@@ -102,8 +102,8 @@ class AttacksConfig:
         _require(len(self.smoothness) >= 1, "smoothness", self.smoothness, "one or more weights")
         _require(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "above 0, up to 1")
         for key, least in _LEAST.items():
-            value = getattr(self, key)
-            _require(least <= value <= 10_000_000, key, value, f"from {least} to 10000000")
+            value, most = getattr(self, key), _MOST.get(key, 10_000_000)
+            _require(least <= value <= most, key, value, f"from {least} to {most}")
 
 
 #: Smallest value of each whole number.
@@ -111,3 +111,6 @@ _LEAST = {
     "draws": 1, "victims": 2, "public": 10, "width": 1, "steps": 1, "batch_size": 1, "patience": 1, "optimised": 2,
     "descents": 1, "matched": 10, "rounds": 1,
 }  # fmt: skip
+
+#: And the largest, where it is not ten million: matrices of victims by victims take 3 GB there.
+_MOST = {"victims": 10_000}

@@ -27,6 +27,9 @@ CHECK = 25
 #: Pairs held back at most.
 HELD = 1000
 
+#: Held-back pairs without which nothing is learned: fewer do not tell better from luck.
+FEWEST = 20
+
 #: Standard errors by which a network must be better.
 SURE = 2
 
@@ -70,13 +73,13 @@ def fit_corrected(
     With a `shape`, height, width and channels, the targets are flat images of it, and convolutions refine them.
 
     Ridge regression on all pairs is returned where the network is not better, on the held-back pairs and by more than
-    chance, than that regression fitted without the pair in question; and where there are too few: up to one pair more
-    than dimensions, a linear map can pass through all and leaves nothing to learn.
+    chance, than that regression fitted without the pair in question; and where too few are held back (`FEWEST`) or
+    left to learn from: up to one pair more than dimensions, a linear map can pass through all.
     """
     whole = fit_ridge(vectors_KD, targets_KP, config.penalties)
     order_K = np.random.default_rng(seed).permutation(len(vectors_KD))
     held, kept = np.split(order_K, [max(1, min(HELD, len(order_K) // 5))])
-    if len(kept) > vectors_KD.shape[1] + 1:
+    if len(held) >= FEWEST and len(kept) > vectors_KD.shape[1] + 1:
         base = fit_ridge(vectors_KD[kept], targets_KP[kept], config.penalties)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -84,7 +87,7 @@ def fit_corrected(
         learned, tested = ((vectors_KD[part], targets_KP[part]) for part in (kept, held))
         error_N = _train(correction, learned, tested, config, seed)
         gain_N = whole.left_out[held] - error_N
-        if gain_N.mean() > SURE * gain_N.std() / np.sqrt(len(gain_N)):
+        if gain_N.mean() > SURE * gain_N.std(ddof=1) / np.sqrt(len(gain_N)):
             return correction.predict
     return whole.predict
 
@@ -217,9 +220,9 @@ def weights(knowledge: Knowledge, config: AttacksConfig, seed: int) -> Restored:
     """Rung 4: find the image whose masked vector is the victim's, by gradient, with a total-variation prior.
 
     It starts from what the inversion makes of vectors that are as straight as the weights can make them. How smooth and
-    how long is chosen on a tenth of the attacker's own images that the decoder did not see; no step at all is among the
-    choices. Without enough images to choose on (one more than dimensions, besides those) what the decoder gives of
-    all is returned.
+    how long is chosen on a tenth of the attacker's own images, a hundred at most, that the decoder did not see; no step
+    at all is among the choices. Without enough images to choose on (one more than dimensions, besides those) what the
+    decoder gives of all is returned.
     """
     encoder = knowledge.encoder
     if encoder is None:

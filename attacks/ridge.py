@@ -43,8 +43,9 @@ class Ridge:
 
 
 def judged(values_NP: Floats) -> Floats:
-    """The outputs whose errors choose: evenly spread ones, `JUDGED` at most."""
-    return values_NP[:, :: max(1, -(-values_NP.shape[1] // JUDGED))]
+    """The outputs whose errors choose: evenly spread ones, `JUDGED` at most, of every colour."""
+    step = max(1, -(-values_NP.shape[1] // JUDGED))
+    return values_NP[:, :: step + (step % 3 == 0)]
 
 
 def fit_ridge(vectors_KD: Floats, targets_KP: Floats, penalties: tuple[float, ...]) -> Ridge:

@@ -12,6 +12,7 @@ from scipy import linalg
 from attacks.config import AttacksConfig
 from attacks.inversion import fit_corrected
 from attacks.knowledge import Knowledge, Own, Restored
+from attacks.principal import principal
 from attacks.ridge import fit_ridge
 
 Floats = NDArray[np.float64]
@@ -74,11 +75,8 @@ def _decoded(own: Own, latents_NE: Floats, knowledge: Knowledge) -> Restored:
 
 def principal_components(public: NDArray[np.uint8], length: int) -> Own:
     """An autoencoder anyone has: the leading principal components of public images, `length` of them at most."""
-    pixels_KP = public.reshape(len(public), -1) / 255.0
-    mean_P = pixels_KP.mean(axis=0)
-    pixels = len(mean_P)
-    first = max(0, pixels - min(length, len(public)))
-    basis_PE = linalg.eigh(np.cov(pixels_KP, rowvar=False), subset_by_index=(first, pixels - 1))[1]
+    mean_P, spread_PE, _ = principal(public.reshape(len(public), -1) / 255.0, length)
+    basis_PE = spread_PE / linalg.norm(spread_PE, axis=0)
     shape = public.shape[1:]
 
     def encode(images: NDArray[np.uint8]) -> Floats:

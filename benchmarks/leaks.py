@@ -16,14 +16,13 @@ import numpy as np
 import torch
 
 import attacks
-from aae.flow import Flow
 from aae.keys import load_key
-from aae.masking import mask, unmask
+from aae.masking import mask, unmask, without_flow
 from attacks import AttacksConfig, Knowledge, metrics
 from study import datasets
 
 
-def main(data_dir: Path, folders: list[Path], counts: list[int], names: list[str], *, without_flow: bool) -> None:
+def main(data_dir: Path, folders: list[Path], counts: list[int], names: list[str], *, straight_too: bool) -> None:
     """Print one row for encoder and attack."""
     data, config = datasets.load("cifar100", data_dir), AttacksConfig()
     order = attacks.draw_pairs(len(data.train_images), max(counts), 0)
@@ -31,10 +30,10 @@ def main(data_dir: Path, folders: list[Path], counts: list[int], names: list[str
     truth = victims.astype(np.float32) / np.float32(255)
     print("| encoder | attack | " + " | ".join(f"{k:,} pairs" for k in counts) + " | key | seconds |")
     print("|" + "---|" * (len(counts) + 4))
-    for folder, flow in itertools.product(folders, (True, False) if without_flow else (True,)):
+    for folder, flow in itertools.product(folders, (True, False) if straight_too else (True,)):
         encoder, decoder = (load_key(folder / f"{part}.safetensors", part).module for part in ("encoder", "decoder"))
         if not flow:
-            encoder.flow, decoder.flow = Flow(0, 0), Flow(0, 0)
+            encoder, decoder = without_flow(encoder), without_flow(decoder)
         masked, leaked = mask(encoder, victims), mask(encoder, data.train_images[order])
         key = metrics.mse(truth, unmask(decoder, masked)).mean()
         for name in names:
@@ -61,4 +60,4 @@ if __name__ == "__main__":
     parser.add_argument("--attacks", nargs="+", default=["ridge", "inversion"], metavar="NAME")
     parser.add_argument("--without-flow", action="store_true")
     options = parser.parse_args()
-    main(options.data_dir, options.folders, options.pairs, options.attacks, without_flow=options.without_flow)
+    main(options.data_dir, options.folders, options.pairs, options.attacks, straight_too=options.without_flow)

@@ -107,7 +107,7 @@ def _differences(table: pd.DataFrame) -> list[dict[str, Any]]:
         control = (others["batch_size"] == 0) & (sizes | (others["representation"] == "raw"))
         own = (others[POINT] == values[: len(POINT)]).all(axis=1)  # mirrored, or with a defence
         for against, other in others[own | control].groupby("representation"):
-            rows += _difference(values, against, _grid(cell), _grid(other))
+            rows += _difference(values, against, _grid(cell), _grid(other), shared=(other["batch_size"] == 0).all())
         if classifier == "mlp":
             here = masked.loc[(masked[POINT] == values[: len(POINT)]).all(axis=1)]
             here = here[(here["dataset"] == dataset) & (here["classes"] == classes) & (here["classifier"] != "mlp")]
@@ -116,13 +116,15 @@ def _differences(table: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _difference(values: list[Any], against: Any, ours: pd.DataFrame, other: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The difference of two grids over the encoders and draws both have; a control's one row serves every encoder.
+def _difference(
+    values: list[Any], against: Any, ours: pd.DataFrame, other: pd.DataFrame, *, shared: bool = False
+) -> Iterator[dict[str, Any]]:
+    """The difference of two grids over the encoders and draws both have; a control's one row is shared by all encoders.
 
     There is none where nothing is in both, as in a study that was stopped.
     """
     draws, encoders = ours.columns.intersection(other.columns), ours.index.intersection(other.index)
-    if len(encoders):
+    if not shared:
         ours, other = ours.loc[encoders], other.loc[encoders]
     grid = pd.DataFrame(ours[draws].to_numpy() - other[draws].to_numpy())
     row = dict(zip([*POINT, "dataset", "classes", "classifier"], values, strict=True))

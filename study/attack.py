@@ -17,8 +17,8 @@ from torch import nn
 
 import attacks
 import classifiers
-from aae.masking import mask, straighten, unmask
-from aae.networks import Encoder
+from aae.masking import mask, straighten, unmask, without_flow
+from aae.networks import Decoder, Encoder
 from attacks import AttacksConfig, Knowledge, Own, Restored, metrics
 from attacks.stitching import principal_components
 from classifiers import ClassifiersConfig
@@ -80,7 +80,7 @@ class Scene:
     encoder: Encoder
     """Or a control, and how it is undone."""
     decoder: nn.Module
-    own: tuple[nn.Module, nn.Module] | None
+    own: tuple[Encoder, Decoder] | None
     """Encoder and decoder of the job's `own`."""
     recogniser: Any
     """A classifier of clear images, flat, in [0, 1]."""
@@ -207,7 +207,7 @@ def _knowledge(
 def _own_autoencoder(job: AttackJob, scene: Scene, config: AttacksConfig) -> Own:
     if scene.own is None:
         return principal_components(scene.images[scene.parts.public[: config.public]], scene.masked.shape[1])
-    encoder, decoder = scene.own
+    encoder, decoder = without_flow(scene.own[0]), without_flow(scene.own[1])  # who owns a flow need not learn it
     return Own(name=job.own, encode=lambda images: mask(encoder, images), decode=lambda z: unmask(decoder, z))
 
 

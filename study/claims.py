@@ -64,6 +64,9 @@ CLAIMS = {
 #: The claim that compares lengths of the latent, and so is about no single one.
 LENGTHS = 8
 
+#: Where its trials are what a claim is judged on.
+SEARCHED = "the search"
+
 #: What may be repeated.
 UNITS = ("draws", "encoders", "images", "trials")
 
@@ -407,7 +410,7 @@ def _searched(records: list[Record]) -> Iterator[Row]:
         interval = [math.tanh(math.atanh(min(max(rho, -0.999999), 0.999999)) + end) for end in (-half, half)]
         yield _row(
             LENGTHS, vars(trials[0]), {"mean": rho, "interval": interval, "trials": len(trials)},
-            on="the search", quantity=f"rank correlation of the length with {name}", control="", high=0.0,
+            on=SEARCHED, quantity=f"rank correlation of the length with {name}", control="", high=0.0,
         )  # fmt: skip
 
 

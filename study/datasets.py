@@ -317,7 +317,7 @@ class AttackParts:
     pairs: Labels
     """Leaked pairs are drawn from these."""
     public: Labels
-    """Images of the same distribution whose masked forms the attacker never sees."""
+    """Images of the same distribution, whose masked forms only an attacker with an oracle or the weights sees."""
     victims: Labels
 
 

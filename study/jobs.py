@@ -249,15 +249,12 @@ def attacked_sources(settings: AttacksConfig, sources: list[Source]) -> list[Sou
 
 
 def _attackers_own(source: Source, sources: list[Source]) -> Source | None:
+    """The next instance of its configuration; else another, of the longest latent."""
     others = [s for s in sources if s.trial != source.trial]
-    alike = [s for s in others if _latent(s) == _latent(source)]
-    # Instances of one number share their seed: another number is another network.
-    other = max(others, key=lambda s: (s.gaussian + s.categorical, s.instance != source.instance), default=None)
-    return next(iter(alike), other)
-
-
-def _latent(source: Source) -> tuple[int, int, str]:
-    return source.gaussian, source.categorical, source.variant
+    alike = [s for s in others if s.point == source.point]
+    # Instances of one number share their seed, and began alike: their decoders may stand for each other.
+    other = max(others, key=lambda s: (s.instance != source.instance, s.gaussian + s.categorical), default=None)
+    return next((s for s in alike if s.instance > source.instance), next(iter(alike), other))
 
 
 def _ladder(
@@ -271,7 +268,7 @@ def _ladder(
         return
     for name in YARDSTICKS:
         yield name, 0, 0, bare
-    if own and _latent(own) == _latent(source):
+    if own and own.point == source.point:
         yield "other_decoder", 0, 0, "masked"
     yield from _in_another_order(settings, bare)
     others = min(settings.draws, max(1, len(parts.public) // settings.public))  # disjoint sets of public images

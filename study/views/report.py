@@ -12,7 +12,7 @@ import pandas as pd
 from study import paper
 from study.aggregate import POINT, summarise
 from study.artifacts import artifact, read_arrays
-from study.claims import CLAIMS, COMPARABLE, FEW, NEGLIGIBLE, ORDER, ORDERS, claims
+from study.claims import CLAIMS, COMPARABLE, FEW, NEGLIGIBLE, ORDER, ORDERS, SEARCHED, claims
 from study.config import InputError, StudyConfig
 from study.evaluate import MIRRORED
 from study.opening import read_folder_config, read_manifest
@@ -203,6 +203,11 @@ def _claims(summary: Summary) -> Section:
             "restored an error below `attacks.target`. Where the paper's own value lies outside what is claimed, its "
             "words and its tables disagree.",
             *_patterns(summary),
+            *(
+                ["Trials of the search count as independent, although its sampler chose each after others."]
+                if any(row["on"] == SEARCHED for row in summary["claims"])
+                else []
+            ),
             *([f"This study says nothing of claim {'; '.join(untold)}."] if untold else []),
         ],
         [

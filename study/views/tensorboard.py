@@ -26,6 +26,7 @@ from study.config_text import flat, to_plain
 from study.opening import read_folder_config
 from study.records import Record, frame, read_records
 from study.trial import TrialSpec, read_progress, trial_specs
+from study.unmasking import attack_table
 from study.views import tables, tensorboard_results
 from study.views.events import Run, Value, experiment, session_end, session_start, tag_name
 from study.views.tables import Summary
@@ -80,7 +81,7 @@ def write_tensorboard(folder: Path) -> Path:
     _write_study(beside, config, content, _write_trials(folder, beside, config, records))
     tensorboard_results.write_classification(beside, content, [r for r in records if r.kind == "classification"])
     tensorboard_results.write_pairs(folder, beside, content)
-    tensorboard_results.write_attacks(beside, frame(records, "attack"))
+    tensorboard_results.write_attacks(beside, attack_table(records))
     shutil.rmtree(place, ignore_errors=True)
     beside.rename(place)
     return place

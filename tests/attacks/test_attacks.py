@@ -1,5 +1,6 @@
 """One class over all attacks; then what is particular to each."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,8 @@ from sklearn.linear_model import Ridge
 from torch import nn
 
 from attacks import NAMES, WITH_PAIRS, WITHOUT_PAIRS, AttacksConfig, Knowledge, Own, draw_pairs, restore
-from attacks.inversion import _descend
-from attacks.ridge import fit_ridge
+from attacks.inversion import CHECK, _descend, fit_corrected
+from attacks.ridge import JUDGED, fit_ridge, judged
 from attacks.stitching import principal_components, rotate
 
 QUICK = AttacksConfig(width=8, steps=60, descents=50, smoothness=(0.0, 0.01), matched=200)
@@ -294,7 +295,7 @@ def test_trained_attacks_beat_the_closed_form_on_a_mask_that_is_not_linear():
 
 
 def test_a_network_that_is_better_by_chance_alone_is_dropped():
-    """A linear mask under noise, 60 pairs: trained on 48 of them, nothing beats ridge regression on all."""
+    """A linear mask under noise, 120 pairs: trained on 96 of them, nothing beats ridge regression on all."""
     rng = np.random.default_rng(1)
     matrix = rng.standard_normal((D, 20))
 
@@ -303,9 +304,34 @@ def test_a_network_that_is_better_by_chance_alone_is_dropped():
         return (clear + rng.standard_normal(clear.shape)).astype(np.float32)
 
     victims = some_images(50, 2)
-    knowledge = knows("inversion", 60, mask, victims)
+    knowledge = knows("inversion", 120, mask, victims)
     config = AttacksConfig(steps=400)
     np.testing.assert_array_equal(restore("inversion", knowledge, config, 3), restore("ridge", knowledge, config, 3))
+
+
+def test_nothing_is_learned_where_too_few_pairs_are_held_back_to_tell():
+    rng = np.random.default_rng(1)
+    vectors, images = rng.standard_normal((100, 2)), rng.random((100, 12))
+    config, base = AttacksConfig(steps=CHECK), fit_ridge(vectors[:99], images[:99], AttacksConfig().penalties)
+    for seed in range(20):  # 19 held back: an accident never decides
+        made = fit_corrected(vectors[:99], images[:99], config, seed)(vectors)
+        np.testing.assert_array_equal(made, base.predict(vectors))
+
+
+@pytest.mark.parametrize("side", [32, 48, 96, 128, 144, 192])
+def test_the_judged_pixels_are_of_every_colour(side):
+    colour = judged(np.tile([0.0, 1.0, 2.0], side * side)[None])
+    assert colour.shape[1] <= JUDGED
+    assert min(np.bincount(colour[0].astype(int), minlength=3)) > 100
+
+
+def test_principal_components_of_few_large_images_need_no_matrix_of_pixels():
+    public = np.random.default_rng(1).integers(0, 256, size=(30, 96, 96, 3), dtype=np.uint8)
+    tracemalloc.start()
+    own = principal_components(public, 404)
+    assert tracemalloc.get_traced_memory()[1] < 5 * public.size * 8  # that matrix has 27,648 times its pixels
+    tracemalloc.stop()
+    np.testing.assert_allclose(own.decode(own.encode(public)), public / 255, atol=1e-5)
 
 
 def test_known_weights_find_an_image_with_that_masked_vector():
@@ -404,6 +430,7 @@ def test_a_component_that_hardly_occurs_among_the_pairs_does_not_wreck_a_victim(
         ({"smoothness": ()}, "smoothness"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"draws": 0}, "draws = 0"),
+        ({"victims": 10_001}, "victims = 10001: must be from 2 to 10000"),
     ],
 )
 def test_a_wrong_setting_is_told(values, told):

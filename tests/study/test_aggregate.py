@@ -112,6 +112,14 @@ def test_a_defence_on_one_encoder_is_compared_with_that_encoder():
     assert row["accuracy"]["mean"] == pytest.approx(0.05)
 
 
+def test_other_encoders_are_no_pair():
+    """As a study that was stopped may hold them."""
+    for encoders in ("y", "yz"):
+        records = [record(t, "mlp", 0, 0.9) for t in ("w", "x")]
+        records += [record(t, "mlp", 0, 0.5, "mirrored") for t in encoders]
+        assert summarise(records)["differences"] == []
+
+
 def test_the_papers_cell_stands_beside_ours_with_welchs_interval():
     rng = np.random.default_rng(1)
     ours = rng.normal(0.86, 0.07, 10)

@@ -1,12 +1,14 @@
 """Attacks as a study runs them, without Ray: jobs, the split, records, defences."""
 
 import dataclasses
+from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
 
 from aae.config import LatentConfig, NetworkConfig
+from aae.flow import Flow
 from aae.masking import mask, unmask
 from aae.networks import Autoencoder
 from attacks import AttacksConfig
@@ -116,8 +118,24 @@ class TestJobs:
 
     def test_an_own_autoencoder_is_another_instance_or_the_longest_other_latent(self):
         own = {job.source.trial: job.own for job in self.jobs() if job.attack == "stitch_affine"}
-        assert own == {"a": "b", "c": "b", "d": "c"}  # the seed of instance 0 made both a and c
+        assert own == {"a": "b", "c": "b", "d": "b"}  # the seed of instance 0 made a, c and d
         assert {job.source.trial for job in self.jobs() if job.attack == "other_decoder"} == {"a"}
+
+    def test_the_same_seed_at_another_batch_size_is_no_other_instance(self):
+        twin = dataclasses.replace(source("twin"), batch_size=32)
+        for alone, own in (((twin, source("a")), {"twin": "a", "a": "twin"}), ((twin, *self.SOURCES), {"twin": "b"})):
+            config, parts = StudyConfig(attacks=CONFIG), {"toy": attack_parts(toy(), 10, 3)}
+            jobs = list(attack_jobs(config, list(alone), parts))
+            assert {job.source.trial: job.own for job in jobs if job.attack == "stitch_mlp"}.items() >= own.items()
+            assert "twin" not in {job.source.trial for job in jobs if job.attack == "other_decoder"}
+
+    def test_every_instance_meets_the_next_one(self):
+        sources, config = [source(name, instance=i) for i, name in enumerate("xyz")], StudyConfig()
+        settings = dataclasses.replace(CONFIG, every_instance=True)
+        config = dataclasses.replace(config, attacks=settings)
+        jobs = attack_jobs(config, sources, {"toy": attack_parts(toy(), 10, 3)})
+        own = {job.source.trial: job.own for job in jobs if job.attack == "other_decoder"}
+        assert own == {"x": "y", "y": "z", "z": "x"}
 
     def test_where_the_first_instance_failed_the_next_is_attacked(self):
         config, parts = StudyConfig(attacks=CONFIG), {"toy": attack_parts(toy(), 10, 3)}
@@ -277,6 +295,19 @@ class TestAttack:
             for held, representation in ((scene, "masked"), (both, "mirrored"))
         )
         assert two < one
+
+    def test_the_attackers_own_flow_changes_nothing(self, scene):
+        bent = tuple(deepcopy(part) for part in scene.own)
+        for part in bent:
+            torch.manual_seed(1)
+            part.flow = Flow(6, 2)
+            for parameter in part.flow.parameters():
+                torch.nn.init.normal_(parameter, std=0.3)
+        assert not np.allclose(mask(bent[0], scene.images), mask(scene.own[0], scene.images), atol=0.1)
+        plain, unbent = (
+            run(dataclasses.replace(scene, own=own), "stitch_affine", 30, own="b")[1] for own in (scene.own, bent)
+        )
+        np.testing.assert_array_equal(plain, unbent)
 
     def test_without_another_autoencoder_principal_components_serve(self, scene):
         record, _ = attack(

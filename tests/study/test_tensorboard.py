@@ -7,6 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from study.attack import NEEDED
 from study.config import StudyConfig, TaskConfig
 from study.config_text import to_plain
 from study.records import Record
@@ -31,17 +32,23 @@ def write(tmp_path):
     return made
 
 
-def attack(k, draw, mse):
-    what = {"attack": "ridge", "dataset": "npz:my set.npz", "representation": "masked", "k": k, "draw": draw}
+def attack(k, draw, mse, name="ridge"):
+    what = {"attack": name, "dataset": "npz:my set.npz", "representation": "masked", "k": k, "draw": draw}
     numbers = dict.fromkeys(("sigma_images", "psnr", "ssim", "top1", "top5", "mrr", "recognised", "n"), 0.5) | {
         "mse": mse
     }
     detail = {"target": 0.02, "pool": 100}
-    return Record(kind="attack", key=f"{k}/{draw}", trial="t", **POINT, what=what, metrics=numbers, detail=detail)
+    key = f"{name}/{k}/{draw}"
+    return Record(kind="attack", key=key, trial="t", **POINT, what=what, metrics=numbers, detail=detail)
+
+
+YARDS = [attack(0, 0, 0.5, name) for name in NEEDED]
 
 
 def test_attacks_are_shown_by_leaked_pairs(write):
-    events = write(attack(10, 0, 0.2), attack(10, 1, 0.4), attack(100, 0, 0.1))("attacks/g8-c2-b16/ridge")
+    superseded = replace(attack(10, 1, 0.9), key="by another own autoencoder")
+    shown = superseded, attack(10, 0, 0.2), attack(10, 1, 0.4), attack(100, 0, 0.1)
+    events = write(*YARDS, *shown)("attacks/g8-c2-b16/ridge")
     assert events.Tags()["scalars"] == [f"{name}/npz_my_set.npz" for name in ATTACK_METRICS]
     shown = [(event.step, round(event.value, 6)) for event in events.Scalars("mse/npz_my_set.npz")]
     assert shown == [(10, 0.3), (100, 0.1)]
@@ -49,7 +56,9 @@ def test_attacks_are_shown_by_leaked_pairs(write):
 
 def test_two_trainings_of_one_latent_never_share_a_run(write):
     both = [
-        replace(attack(10, 0, mse), key=variant, variant=variant) for mse, variant in ((0.2, ""), (0.4, "whiten False"))
+        replace(one, key=f"{variant}{one.key}", variant=variant)
+        for mse, variant in ((0.2, ""), (0.4, "whiten False"))
+        for one in (*YARDS, attack(10, 0, mse))
     ]
     records = [
         replace(one, what=one.what | {"representation": name}, key=f"{name}{one.key}")
