@@ -67,6 +67,8 @@ class Masker(TransformerMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Train encoder and decoder on images; `y` is not used."""
         images = self._images(X, reset=True)
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size = {self.batch_size}: must be 2 or more")
         if len(images) < 2:
             raise ValueError(f"{len(images)} sample: batch normalisation needs at least 2, training many more")
         held_out, train = images[: len(images) // 10 or 1], images[len(images) // 10 :]
@@ -74,7 +76,7 @@ class Masker(TransformerMixin, BaseEstimator):
             latent=LatentConfig(gaussian=self.gaussian, categorical=self.categorical),
             network=NetworkConfig(image_size=images.shape[1], channels=images.shape[3], widths=tuple(self.widths)),
             training=TrainingConfig(
-                recipe=self.recipe, epochs=self.epochs, batch_size=max(2, min(self.batch_size, len(train)))
+                recipe=self.recipe, epochs=self.epochs, batch_size=min(self.batch_size, max(2, len(train)))
             ),
         )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))

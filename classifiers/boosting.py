@@ -39,6 +39,8 @@ class StumpBoost(AdaBoostClassifier):
     """scikit-learn's own AdaBoost, whose stumps share one sorting for as long as `fit` lasts."""
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        if not isinstance(self.estimator, Stump):
+            return super().fit(X, y, sample_weight)
         shared: dict[str, _Sorted] = {}
         self.estimator.shared = shared
         try:
@@ -76,7 +78,7 @@ class Stump(ClassifierMixin, BaseEstimator):
         self.feature_, self.threshold_ = found.best_split(weights)
         left_N = found.x_NF[:, self.feature_] <= self.threshold_
         sides = [np.bincount(found.y_N, weights * side, len(self.classes_)) for side in (left_N, ~left_N)]
-        sides[1] = sides[1] if sides[1].any() else sides[0]
+        sides = [side if side.any() else sides[1 - place] for place, side in enumerate(sides)]
         self.proportions_ = np.stack([side / side.sum() for side in sides])
         return self
 
@@ -116,6 +118,8 @@ class _Sorted:
         |R|² = |T|² - 2 T·L + |L|² with T the weights of all.
         """
         count, classes = len(weight_N), len(self.classes)
+        if count < 2:
+            return 0, np.inf
         total_C, size_C = np.bincount(self.y_N, weight_N, classes), np.bincount(self.y_N, minlength=classes)
         first_C = np.cumsum(size_C) - size_C
         # Weights and w T_k side by side: one gather and one cumulative sum serve both.

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classifiers.config import ForestConfig
 from classifiers.metrics import NO_LABEL
@@ -30,10 +31,14 @@ class OneHotForest(ClassifierMixin, BaseEstimator):
         self.forest = forest
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        self.classes_, index_N = np.unique(y, return_inverse=True)
-        self.n_features_in_ = np.shape(X)[1]
+        """Fit to (N, D) vectors and (N,) labels: whole numbers of two classes or more, `NO_LABEL` not among them."""
+        vectors, labels = validate_data(self, X, y, dtype=None)
+        check_classification_targets(labels)
+        self.classes_, index_N = np.unique(labels, return_inverse=True)
+        if self.classes_.dtype.kind not in "iu" or len(self.classes_) < 2 or NO_LABEL in self.classes_:
+            raise ValueError(f"y holds {self.classes_[:3]}: must be two or more whole numbers other than {NO_LABEL}")
         forest = RandomForestClassifier() if self.forest is None else clone(self.forest)
-        self.forest_: Any = forest.fit(X, np.eye(len(self.classes_), dtype=np.int64)[index_N])
+        self.forest_: Any = forest.fit(vectors, np.eye(len(self.classes_), dtype=np.int64)[index_N])
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:

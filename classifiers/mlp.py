@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
@@ -128,9 +128,12 @@ class MLP(ClassifierMixin, BaseEstimator):
         return entry.get("validation_accuracy", epoch), -entry.get("validation_loss", 0.0)
 
     def _validation(self, X: ArrayLike | None, y: ArrayLike | None) -> tuple[Tensor, Tensor] | None:
-        if X is None or y is None:
+        if X is None and y is None:
             return None
+        if X is None or y is None:
+            raise ValueError("X_validation and y_validation go together: give both, or none")
         vectors = validate_data(self, X, dtype=np.float32, reset=False)
+        check_consistent_length(vectors, y)
         index_N = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         if not np.array_equal(self.classes_[index_N], y):
             raise ValueError("y_validation holds labels that y does not: give both parts the same classes")

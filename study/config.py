@@ -86,7 +86,7 @@ class DataConfig:
     """Train on the first so many of the rest; unset, on all."""
 
     def __post_init__(self) -> None:
-        require(self.held_out >= 0, "held_out", self.held_out, "0 or more")
+        require(self.held_out >= 0 and self.held_out != 1, "held_out", self.held_out, "0, or 2 or more")
         require(self.train_images is None or self.train_images >= 1, "train_images", self.train_images, "1 or more")
 
 

@@ -74,7 +74,8 @@ def load(name: str, data_dir: Path, *, size: int = 32, channels: int = 3) -> Ima
     torchvision's own layout, then downloaded by torchvision.
     """
     if name.startswith("npz:"):
-        found = _read_npz(Path(name.removeprefix("npz:")), name)
+        # By one seed for all studies: their test images train no encoder that another takes over.
+        found = with_test_part(_read_npz(Path(name.removeprefix("npz:")), name), np.random.default_rng(0))
     elif name.startswith("folder:"):
         found = _read_folder(Path(name.removeprefix("folder:")), name, size, channels)
     elif name not in KNOWN:
@@ -116,7 +117,7 @@ def _read_npz(path: Path, name: str) -> ImageSet:
             arrays = {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    except UNREADABLE as error:
+    except (*UNREADABLE, TypeError) as error:  # an array alone is no context
         raise InputError(f"{path}: is not a readable .npz archive, or is cut short ({error})") from None
     except ValueError as error:
         reason = "holds pickled objects, which are never loaded" if "pickle" in str(error) else f"is damaged ({error})"
@@ -141,6 +142,7 @@ def _read_npz(path: Path, name: str) -> ImageSet:
     if given is None and labels.max() >= len(labels):
         raise InputError(f"{path}: labels up to {labels.max()} of {len(labels)} images: count classes from 0")
     names = tuple(map(str, np.arange(labels.max() + 1) if given is None else given))
+    check_text(str(path), names)
     if labels.min() < 0 or labels.max() >= len(names):
         raise InputError(
             f"{path}: labels from {labels.min()} to {labels.max()}: must be from 0 to {len(names) - 1}, "
@@ -188,7 +190,7 @@ def _torchvision(name: str, data_dir: Path, *, download: bool = True) -> ImageSe
     cls: Callable[..., Any] = getattr(torchvision_datasets, name.upper())
     try:
         parts = [cls(root=str(data_dir), train=train, download=download) for train in (True, False)]
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError, AssertionError, EOFError) as error:  # of files cut short
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"data set {name}: is not in {data_dir} and could not be downloaded ({reason}): "
@@ -361,11 +363,10 @@ def draws(data: ImageSet, count: int, number: int, seed: int) -> list[tuple[int,
     ]
 
 
-def with_test_part(data: ImageSet, seed: int) -> ImageSet:
+def with_test_part(data: ImageSet, rng: np.random.Generator) -> ImageSet:
     """A set without a test part gives a stratified fifth of its training part."""
     if len(data.test_images):
         return data
-    rng = np.random.default_rng(derive(seed, "test part", data.name))
     train, test = stratified(data.train_labels, 0.2, rng)
     images, labels = data.train_images, data.train_labels
     return ImageSet(data.name, images[train], labels[train], images[test], labels[test], data.class_names)

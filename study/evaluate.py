@@ -214,7 +214,8 @@ def _standardised(parts: list[Part]) -> list[Part]:
     """Bring each component to mean 0 and deviation 1 on the training part: the same for every representation."""
     train = _examples(parts[0])[0]
     mean, deviation = train.mean(axis=0), train.std(axis=0)
-    scale = np.where(deviation > 1e-8, deviation, 1).astype(np.float32)
+    varies = train.std(axis=0, dtype=np.float64) > 1e-8  # in float32 a constant component seems to vary
+    scale = np.where(varies, deviation, 1).astype(np.float32)
     return [((x - mean) / scale, y) for x, y in parts]
 
 

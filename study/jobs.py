@@ -101,7 +101,7 @@ def reconstruction_sets(config: StudyConfig, data: Data) -> dict[str, Images]:
     for name, image_set in data.tasks.items():
         parts = datasets.split(image_set, "paper", "mlp", config.seed)
         sets |= {f"{name} T": image_set.images[parts.train], f"{name} V": image_set.images[parts.validation]}
-    return sets
+    return {name: images for name, images in sets.items() if len(images) > 1}  # one has no other beside it
 
 
 # --- classification ----------------------------------------------------------------------------------------------

@@ -42,6 +42,18 @@ ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
+def _of_bytes(picture: Image.Image) -> Image.Image:
+    """A picture of 8 bits a channel; Pillow would cut the values of deeper ones off at 255."""
+    if picture.mode.startswith("I;16"):
+        deep = np.asarray(picture).astype(np.uint32)
+        shallow = Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+        shallow.info["exif"] = picture.getexif().tobytes()
+        return shallow
+    if picture.mode in ("I", "F"):
+        raise ValueError("has 32 bits a channel, whose black and white are not told: 8 or 16 are read")
+    return picture
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Some images, and what is known of each."""
@@ -129,7 +141,7 @@ class Pictures:
         return fitted
 
     def _fitted(self, picture: Image.Image) -> Images:
-        upright = ImageOps.exif_transpose(picture).convert("RGB" if self._channels == 3 else "L")
+        upright = ImageOps.exif_transpose(_of_bytes(picture)).convert("RGB" if self._channels == 3 else "L")
         fitted = ImageOps.fit(upright, (self._size, self._size), Image.Resampling.BILINEAR)
         return np.asarray(fitted, dtype=np.uint8).reshape(self._size, self._size, self._channels)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -89,11 +91,18 @@ def run_trial(
     """Train, or go on training, one autoencoder; yield the metrics of each epoch once they are safe on disk.
 
     The folder of the trial holds `checkpoint.safetensors` while it runs, and in the end `encoder.safetensors`,
-    `decoder.safetensors` and `result.json` (pair identity and the metrics of every epoch). A finished trial yields
-    its last epoch again. The last epoch also has `fresh_gaussian` and `fresh_categorical`: held-out accuracy of a
-    freshly trained discriminator. What `measure` finds joins the metrics, its time as `measuring_seconds`.
+    `decoder.safetensors` and `result.json` (pair identity, SHA-256 of the training images, the metrics of every epoch).
+    A finished trial yields its last epoch again. The last epoch also has `fresh_gaussian` and `fresh_categorical`:
+    held-out accuracy of a freshly trained discriminator. What `measure` finds joins the metrics, its time as
+    `measuring_seconds`.
+
+    Raises:
+        InputError: the folder holds a trial on other images.
     """
     result, checkpoint = folder / "result.json", folder / "checkpoint.safetensors"
+    images = hashlib.sha256(np.ascontiguousarray(train).data).hexdigest()
+    if read_images(folder) not in (None, images):
+        raise InputError(f"{folder}: was trained on other images than these: choose another --out")
     for torn in folder.glob(".*.*.*"):
         torn.unlink()  # of a process that was killed while it wrote
     if result.exists():
@@ -110,14 +119,13 @@ def run_trial(
             metrics.update(measure(state.nets, metrics, state.epoch == spec.config.training.epochs))
             metrics["measuring_seconds"] = time.perf_counter() - begin
         history.append(metrics)
-        header = {"trial": json.dumps(spec.plain()), "history": json.dumps(history)}
+        header = {"trial": json.dumps(spec.plain()), "history": json.dumps(history), "images": json.dumps(images)}
         write_private(checkpoint, save(state.tensors(), metadata=header))
         if state.epoch < spec.config.training.epochs:
             yield metrics
     pair = save_pair(folder, state.nets, spec.config.network)
-    write_whole(
-        result, json.dumps({"trial": spec.plain(), "pair": pair, "device": device_name(device), "history": history})
-    )
+    told = {"trial": spec.plain(), "pair": pair, "device": device_name(device), "images": images, "history": history}
+    write_whole(result, json.dumps(told))
     checkpoint.unlink()
     yield history[-1]
 
@@ -148,6 +156,17 @@ def read_progress(folder: Path) -> tuple[TrialSpec, list[dict[str, float]]] | No
         with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
             return _told(file.metadata())
     except (SafetensorError, OSError):
+        return None
+
+
+def read_images(folder: Path) -> str | None:
+    """SHA-256 of the images that the trial of a folder was trained on; None where there is none, or it is older."""
+    if (folder / "result.json").exists():
+        return read_result(folder).get("images")
+    try:
+        with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
+            return json.loads((file.metadata() or {}).get("images", "null"))
+    except (SafetensorError, OSError, *UNREADABLE_TEXT):
         return None
 
 

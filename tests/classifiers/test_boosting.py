@@ -81,6 +81,25 @@ def test_vectors_without_weight_count_nothing():
     assert impurity(x[20:], y[20:], weight[20:], stump.feature_, stump.threshold_) == pytest.approx(theirs, rel=1e-9)
 
 
+def test_a_side_without_weight_says_what_the_other_does():
+    x, y, weight = np.array([[0.0], [1.0], [2.0]]), np.array([0, 1, 1]), np.array([0.0, 1.0, 1.0])
+    assert np.isfinite(Stump().fit(x, y, weight).proportions_).all()
+    for part in (slice(None), slice(None, None, -1)):
+        ours = build_adaboost(BoostingConfig(estimators=3), 0).fit(x[part], y[part], weight[part])
+        theirs = AdaBoostClassifier(n_estimators=3, random_state=0).fit(x[part], y[part], weight[part])
+        np.testing.assert_array_equal(ours.predict(x), theirs.predict(x))
+
+
+def test_another_estimator_or_none_is_scikit_learns():
+    x, y = clouds(n=60, d=5)
+    ours, theirs = (make(n_estimators=5, random_state=0).fit(x, y) for make in (StumpBoost, AdaBoostClassifier))
+    np.testing.assert_array_equal(ours.predict(x), theirs.predict(x))
+
+
+def test_one_vector_has_no_split():
+    assert Stump().fit(np.zeros((1, 3)), [7]).predict(np.ones((2, 3))).tolist() == [7, 7]
+
+
 def test_a_second_fit_on_the_same_array_sorts_again():
     x, y = clouds()
     boost = StumpBoost(estimator=Stump(), n_estimators=5, random_state=0).fit(x, y)

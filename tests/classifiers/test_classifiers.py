@@ -137,8 +137,26 @@ class TestMLP:
         with pytest.raises(ValueError, match="y_validation holds labels"):
             MLP(epochs=1).fit(x, y, x, y + 1)
 
+    def test_half_a_validation_part_is_told(self):
+        x, y = blobs(classes=2)
+        for part in ({"X_validation": x}, {"y_validation": y}):
+            with pytest.raises(ValueError, match="go together"):
+                MLP(epochs=1).fit(x, y, **part)
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            MLP(epochs=1).fit(x, y, x, y[1:])
+
 
 class TestOneHotForest:
+    @pytest.mark.parametrize("labels", [["a", "b"], [0, NO_LABEL], [1, 1], [0.5, 1.5]])
+    def test_labels_that_a_row_without_one_could_be_taken_for_are_refused(self, labels):
+        with pytest.raises(ValueError, match=r"two or more whole numbers|Unknown label type"):
+            OneHotForest().fit(np.eye(4), np.repeat(labels, 2))
+
+    @pytest.mark.parametrize("x", [np.full((4, 2), np.nan), np.zeros(4), np.zeros((3, 2))])
+    def test_vectors_that_are_none_are_refused(self, x):
+        with pytest.raises(ValueError, match=r"NaN|1D array|inconsistent"):
+            OneHotForest().fit(x, [0, 0, 1, 1])
+
     def test_a_row_without_exactly_one_class_has_no_label(self):
         rng = np.random.default_rng(0)
         x, y = rng.standard_normal((300, 4)), rng.integers(4, size=300)

@@ -75,8 +75,9 @@ class TestNpz:
         with pytest.raises(InputError, match="no such file"):
             load(f"npz:{tmp_path / 'none.npz'}", tmp_path)
         archive(tmp_path / "x.npz")
-        content = (tmp_path / "x.npz").read_bytes()
-        for wrong in (content[:5000], content[:-40], b"hello", b""):
+        np.save(tmp_path / "x.npy", np.zeros(3))
+        content, array = (tmp_path / "x.npz").read_bytes(), (tmp_path / "x.npy").read_bytes()
+        for wrong in (content[:5000], content[:-40], b"hello", b"", array):
             (tmp_path / "y.npz").write_bytes(wrong)
             with pytest.raises(InputError, match=r"y\.npz"):
                 load(f"npz:{tmp_path / 'y.npz'}", tmp_path)
@@ -89,6 +90,18 @@ def test_an_unknown_name_and_an_absent_set_are_told(tmp_path, monkeypatch):
         monkeypatch.setenv(scheme, "http://127.0.0.1:9")  # nobody answers there: no network
     with pytest.raises(InputError, match=r"put cifar10\.npz or torchvision's own files there"):
         load("cifar10", tmp_path)
+
+
+def test_files_of_a_download_that_broke_are_no_set(tmp_path):
+    for name in (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    ):
+        (tmp_path / "MNIST" / "raw").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "MNIST" / "raw" / name).touch()
+    assert datasets.present("mnist", tmp_path) == ""
 
 
 def test_digits_and_photos_need_nothing():
@@ -161,7 +174,7 @@ class TestSplit:
         assert 607 in split(data, "paper", "mlp", 3).test
 
     def test_a_set_without_a_test_part_gives_a_fifth_of_each_class(self):
-        data = with_test_part(labelled(test=0), 3)
+        data = with_test_part(labelled(test=0), np.random.default_rng(3))
         assert (len(data.train_images), len(data.test_images)) == (480, 120)
         assert np.bincount(data.test_labels).tolist() == [30, 30, 30, 30]
 

@@ -143,6 +143,23 @@ class TestFiles:
         with contextlib.suppress(InputError):
             assert len(list(Pictures(tmp_path, size=8, channels=3))) == 1
 
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("ending", ["png", "tif"])
+    def test_sixteen_bits_are_scaled_not_cut_off(self, tmp_path, channels, ending):
+        ramp = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
+        exif = Image.Exif()
+        exif[0x0112] = 3  # upside down
+        Image.fromarray(ramp).save(tmp_path / f"x.{ending}", exif=exif)
+        (chunk,) = Pictures(tmp_path, size=16, channels=channels)
+        turned = np.arange(256, dtype=np.uint8).reshape(16, 16)[::-1, ::-1]
+        np.testing.assert_array_equal(chunk.images[0], np.repeat(turned[..., None], channels, axis=2))
+
+    @pytest.mark.parametrize("kind", [np.float32, np.int32])
+    def test_what_has_no_black_and_white_of_its_own_is_told(self, tmp_path, kind):
+        Image.fromarray(np.eye(16, dtype=kind)).save(tmp_path / "x.tif")
+        with pytest.raises(InputError, match=r"x\.tif: .*32 bits a channel"):
+            list(Pictures(tmp_path, size=16, channels=1))
+
     def test_a_link_to_itself_is_told(self, tmp_path):
         (tmp_path / "x.png").symlink_to(tmp_path / "x.png")
         with pytest.raises(InputError, match=r"x\.png: is a link that leaves"):

@@ -121,7 +121,7 @@ def test_records_of_two_studies_in_one_file_are_told(tmp_path):
 
 def test_nothing_is_half_written(tmp_path, monkeypatch):
     write_whole(tmp_path / "a", "old")
-    monkeypatch.setattr("study.records.os.fdopen", None)
+    monkeypatch.setattr("study.records.os.fsync", None)
     with pytest.raises(TypeError):
         write_whole(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old"

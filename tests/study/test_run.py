@@ -1,5 +1,6 @@
 """What a study says of the place it runs in."""
 
+import dataclasses
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from aae.config import NetworkConfig
 from study import datasets
 from study.cli import main
 from study.config import DataConfig, InputError, ResourcesConfig, StudyConfig, TaskConfig
+from study.jobs import reconstruction_sets
 from study.manifest import write_manifest
 from study.opening import NOT_PRIVATE, autoencoder_data, check_folder, load_data, open_folder
 from study.run import class_sizes
@@ -128,6 +130,27 @@ class TestData:
         assert tested
         assert not tested & {image.tobytes() for image in own.train_images}
         np.testing.assert_array_equal(datasets.autoencoder_parts(own, config.data)[0], data.train)
+
+    def test_nor_on_what_a_task_of_another_study_tests(self, given, tmp_path):
+        """Under another name, by another seed, or in a study without that task."""
+        config = given(20, 20, 20)
+        tested = {image.tobytes() for image in load_data(config, tmp_path).tasks[config.data.autoencoder].test_images}
+        other = f"npz:{tmp_path}/./own.npz"
+        for changed in (
+            dataclasses.replace(config, seed=1),
+            dataclasses.replace(config, tasks=(TaskConfig(data="digits", classes=(2,)),)),
+            dataclasses.replace(config, data=DataConfig(autoencoder=other, held_out=10)),
+        ):
+            trained = load_data(changed, tmp_path).train
+            assert len(trained) == 48 - 10
+            assert not tested & {image.tobytes() for image in trained}
+
+    def test_sets_of_less_than_two_images_are_not_restored(self, given, tmp_path):
+        data = load_data(given(20, 20, 20), tmp_path)
+        name = data.autoencoder.name
+        few = dataclasses.replace(data, held_out=data.held_out[:1])
+        assert {"T", "V", f"{name} T", f"{name} V"} < set(reconstruction_sets(given(20, 20, 20), data))
+        assert "V" not in reconstruction_sets(given(20, 20, 20), few)
 
     def test_more_names_than_images_leave_no_job_without_work(self, given, tmp_path):
         data = load_data(given(20, 20, 20, names=map(str, range(300))), tmp_path)

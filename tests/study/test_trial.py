@@ -52,6 +52,17 @@ def test_interrupted_is_as_good_as_straight(images, tmp_path, stop_after):
     assert not (tmp_path / "b" / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_trial_does_not_go_on_with_other_images(images, tmp_path, whole):
+    begun = run_trial(spec(), images[:80], images[80:], tmp_path)
+    list(begun) if whole else next(begun)
+    begun.close()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match="was trained on other images than these: choose another --out"):
+        list(run_trial(spec(), images[1:81], images[80:], tmp_path))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_killed_between_last_checkpoint_and_result(images, tmp_path, monkeypatch):
     straight = list(run_trial(spec(), images[:80], images[80:], tmp_path / "a"))
     with monkeypatch.context() as patch:
