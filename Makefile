@@ -6,7 +6,7 @@ READY := .venv/ready
 .PHONY: help demo test test-slow test-all test-cluster lint docs bench clean
 help:
 	@echo "make demo      run a small study, minutes after the first set-up; ends with its tables and report"
-	@echo "make test      the tests, ten to fifteen minutes on two cores"
+	@echo "make test      the tests, a quarter of an hour on two cores"
 	@echo "make test-slow the slow ones (real data from STUDY_DATA_DIR); make test-all: all of them"
 	@echo "make test-cluster  ray up on hosts made of namespaces, one lost (root, sshd, rsync; STUDY=FILE for another)"
 	@echo "make lint      formatting, types, law of imports"

@@ -78,7 +78,7 @@ def fit_corrected(
     """
     whole = fit_ridge(vectors_KD, targets_KP, config.penalties)
     order_K = np.random.default_rng(seed).permutation(len(vectors_KD))
-    held, kept = np.split(order_K, [max(1, min(HELD, len(order_K) // 5))])
+    held, kept = np.split(order_K, [min(HELD, len(order_K) // 5)])
     if len(held) >= FEWEST and len(kept) > vectors_KD.shape[1] + 1:
         base = fit_ridge(vectors_KD[kept], targets_KP[kept], config.penalties)
         with torch.random.fork_rng(devices=[]):

@@ -152,11 +152,7 @@ def read_progress(folder: Path) -> tuple[TrialSpec, list[dict[str, float]]] | No
     if (folder / "result.json").exists():
         result = read_result(folder)
         return TrialSpec.from_plain(result["trial"]), result["history"]
-    try:
-        with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
-            return _told(file.metadata())
-    except (SafetensorError, OSError):
-        return None
+    return _told(_header(folder))
 
 
 def read_images(folder: Path) -> str | None:
@@ -164,10 +160,19 @@ def read_images(folder: Path) -> str | None:
     if (folder / "result.json").exists():
         return read_result(folder).get("images")
     try:
-        with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
-            return json.loads((file.metadata() or {}).get("images", "null"))
-    except (SafetensorError, OSError, *UNREADABLE_TEXT):
+        images: str | None = json.loads(_header(folder).get("images", "null"))
+    except UNREADABLE_TEXT:
         return None
+    return images
+
+
+def _header(folder: Path) -> dict[str, str]:
+    """What the checkpoint of a trial says of itself; nothing where there is no whole one."""
+    try:
+        with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
 
 
 def _told(header: dict[str, str] | None) -> tuple[TrialSpec, list[dict[str, float]]] | None:
