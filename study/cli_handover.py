@@ -110,14 +110,14 @@ def _train(options: argparse.Namespace) -> None:
     from aae.training import DivergedError
     from engine import claim
     from study import datasets
-    from study.opening import NOT_PRIVATE, autoencoder_data
+    from study.opening import NOT_PRIVATE
     from study.trial import read_progress, run_trial, trial_specs
 
     torch.set_num_threads(config.resources.cpu)  # as in a study, whose trials these numbers then equal
     spec = trial_specs(config)[0]
     size, channels = config.network.image_size, config.network.channels
     data = datasets.load(config.data.autoencoder, options.data_dir, size=size, channels=channels)
-    train, held_out = datasets.autoencoder_parts(autoencoder_data(data, config), config.data)
+    train, held_out = datasets.autoencoder_parts(data, config.data)
     if spec.config.training.batch_size > len(train):
         raise InputError(f"batch_size = {spec.config.training.batch_size}: there are {len(train)} training images")
     if options.out.exists() and any(options.out.iterdir()):

@@ -74,8 +74,8 @@ def load(name: str, data_dir: Path, *, size: int = 32, channels: int = 3) -> Ima
     torchvision's own layout, then downloaded by torchvision.
     """
     if name.startswith("npz:"):
-        # By one seed for all studies: their test images train no encoder that another takes over.
-        found = with_test_part(_read_npz(Path(name.removeprefix("npz:")), name), np.random.default_rng(0))
+        # The same part in every study: its images train no encoder that another takes over.
+        found = _with_test_part(_read_npz(Path(name.removeprefix("npz:")), name))
     elif name.startswith("folder:"):
         found = _read_folder(Path(name.removeprefix("folder:")), name, size, channels)
     elif name not in KNOWN:
@@ -363,11 +363,11 @@ def draws(data: ImageSet, count: int, number: int, seed: int) -> list[tuple[int,
     ]
 
 
-def with_test_part(data: ImageSet, rng: np.random.Generator) -> ImageSet:
+def _with_test_part(data: ImageSet) -> ImageSet:
     """A set without a test part gives a stratified fifth of its training part."""
     if len(data.test_images):
         return data
-    train, test = stratified(data.train_labels, 0.2, rng)
+    train, test = stratified(data.train_labels, 0.2, np.random.default_rng(0))
     images, labels = data.train_images, data.train_labels
     return ImageSet(data.name, images[train], labels[train], images[test], labels[test], data.class_names)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from aae.config import LatentConfig
@@ -20,7 +19,6 @@ from study.config_text import from_plain, refused_changes, to_plain
 from study.datasets import ImageSet
 from study.pictures import Images
 from study.records import file_name, write_whole
-from study.seeds import derive
 from study.shapes import parsed, read_json
 from study.trial import TrialSpec, read_result
 
@@ -52,8 +50,8 @@ def load_data(config: StudyConfig, data_dir: Path) -> Data:
     for task in config.tasks:
         if (other := files.setdefault(file_name(task.data), task.data)) != task.data:
             raise InputError(f"tasks: {other!r} and {task.data!r} would share files of artifacts/: rename one of them")
-    tasks = {task.data: _with_test_part(loaded[task.data], config) for task in config.tasks}
-    autoencoder = autoencoder_data(loaded[config.data.autoencoder], config)
+    tasks = {task.data: loaded[task.data] for task in config.tasks}
+    autoencoder = loaded[config.data.autoencoder]
     train, held_out = datasets.autoencoder_parts(autoencoder, config.data)
     for point in config.latents:
         batch = config.autoencoder(point).training.batch_size
@@ -74,16 +72,6 @@ def load_data(config: StudyConfig, data_dir: Path) -> Data:
                     f"ask for fewer"
                 )
     return Data(autoencoder, train, held_out, tasks)
-
-
-def autoencoder_data(data: ImageSet, config: StudyConfig) -> ImageSet:
-    """What autoencoders may see of a set: the test images of a task train nothing."""
-    is_task = any(task.data == data.name for task in config.tasks)
-    return _with_test_part(data, config) if is_task else data
-
-
-def _with_test_part(data: ImageSet, config: StudyConfig) -> ImageSet:
-    return datasets.with_test_part(data, np.random.default_rng(derive(config.seed, "test part", data.name)))
 
 
 def check_folder(out: Path, config: StudyConfig, data: Iterable[ImageSet]) -> None:

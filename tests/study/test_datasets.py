@@ -8,7 +8,7 @@ from PIL import Image
 
 from study import datasets
 from study.config import DataConfig, InputError
-from study.datasets import ImageSet, draws, load, patterns, split, with_test_part
+from study.datasets import ImageSet, draws, load, patterns, split
 
 
 def archive(path, **changes):
@@ -173,10 +173,10 @@ class TestSplit:
         assert len(split(data, "shared", "mlp", 3).test) == 99
         assert 607 in split(data, "paper", "mlp", 3).test
 
-    def test_a_set_without_a_test_part_gives_a_fifth_of_each_class(self):
-        data = with_test_part(labelled(test=0), np.random.default_rng(3))
-        assert (len(data.train_images), len(data.test_images)) == (480, 120)
-        assert np.bincount(data.test_labels).tolist() == [30, 30, 30, 30]
+    def test_ones_own_archive_without_a_test_part_gives_a_fifth_of_each_class(self, tmp_path):
+        data = load(archive(tmp_path / "x.npz", test_images=None, test_labels=None), tmp_path)
+        assert (len(data.train_images), len(data.test_images)) == (48, 12)
+        assert np.bincount(data.test_labels).tolist() == [4, 4, 4]
 
 
 class TestDraws:

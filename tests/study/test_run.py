@@ -13,7 +13,7 @@ from study.cli import main
 from study.config import DataConfig, InputError, ResourcesConfig, StudyConfig, TaskConfig
 from study.jobs import reconstruction_sets
 from study.manifest import write_manifest
-from study.opening import NOT_PRIVATE, autoencoder_data, check_folder, load_data, open_folder
+from study.opening import NOT_PRIVATE, check_folder, load_data, open_folder
 from study.run import class_sizes
 
 
@@ -122,10 +122,22 @@ class TestData:
             load_data(given(20, 2, 20), tmp_path)
         load_data(given(20, 5, 20), tmp_path)
 
+    def test_a_known_set_without_its_test_part_is_no_task(self, given, tmp_path):
+        """As `cifar10.npz` of training images alone, all of which train: it has nothing that an encoder did not see."""
+        config = given(20, 20, 20)
+        (tmp_path / "own.npz").rename(tmp_path / "cifar10.npz")
+        data = DataConfig(autoencoder="cifar10", held_out=10)
+        alone = dataclasses.replace(config, data=data, tasks=(TaskConfig(data="digits", classes=(2,)),))
+        assert len(load_data(alone, tmp_path).train) == 50
+        with pytest.raises(InputError, match="class '0' has no test image in protocol paper: give more images"):
+            load_data(
+                dataclasses.replace(config, data=data, tasks=(TaskConfig(data="cifar10", classes=(2,)),)), tmp_path
+            )
+
     def test_no_command_trains_on_what_a_task_tests(self, given, tmp_path):
         config = given(20, 20, 20)
         data = load_data(config, tmp_path)
-        own = autoencoder_data(datasets.load(config.data.autoencoder, tmp_path, size=8, channels=1), config)
+        own = datasets.load(config.data.autoencoder, tmp_path, size=8, channels=1)
         tested = {image.tobytes() for image in data.tasks[config.data.autoencoder].test_images}
         assert tested
         assert not tested & {image.tobytes() for image in own.train_images}
